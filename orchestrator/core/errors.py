@@ -1,0 +1,316 @@
+"""Every exception the orchestrator raises, in one tree, by what the caller does about it.
+
+OrchestratorError             base; caught only at a process boundary
+├── UsageError                fix it: the caller's code, input or configuration is wrong
+│   ├── ConfigurationError    the store, the broker or a setting does not fit
+│   ├── InvalidWorkflowId     the id cannot be part of a key
+│   ├── InvalidPayload        input, signal or query argument that does not validate
+│   ├── PayloadTooLarge       JSON beyond its bound
+│   ├── UnknownWorkflow       no workflow of that name in this app
+│   ├── UnknownQuery          the workflow has no query of that name
+│   ├── RunNotFound           no run with this id
+│   ├── RunExists             a run with this id is open
+│   ├── RunClosed             the run has ended; it takes no more messages
+│   ├── ForbiddenInWorkflow   workflow code reached for clock, chance or I/O
+│   └── NondeterminismError   replay disagreed with history; the run is blocked, history is kept
+├── WorkflowFailed            the run ended without a result; its failure is inside
+├── ApplicationError          the application says no: fails the step or the run that raises it
+├── StepError                 a step ended without a result, and has had its last attempt
+│   ├── StepTimeout           one of its four time-outs
+│   ├── StepLost              its worker died, every time
+│   └── StepCancelled         cancelled or revoked
+├── StoreUnavailable          back off: no answer; what was asked may have happened
+└── QueryTimeout              back off: no orchestrator answered in time
+
+BaseExceptions, which user code's ``except Exception`` must not eat:
+    ActivationInterrupted     the activation held the thread too long
+    RunEvicted                the run leaves memory; its coroutines are closed
+
+Celery and pickle rebuild an exception as ``cls(*exc.args)``.  So each class hands its own
+arguments, in order, to ``super().__init__`` and words the message in ``__str__``;
+``tests/core/test_errors.py`` round-trips every class.
+"""
+
+from datetime import timedelta
+
+from orchestrator.core.failure import Failure
+
+
+class OrchestratorError(Exception):
+    """Base of all.  Catch it at a process boundary only."""
+
+
+class UsageError(OrchestratorError):
+    """The caller's code, input or configuration is wrong: fix it, never retry."""
+
+
+class ConfigurationError(UsageError):
+    """A store, broker or setting that cannot work; says what was found and wanted."""
+
+    def __init__(self, subject: str, found: str, wanted: str) -> None:
+        super().__init__(subject, found, wanted)
+        self.subject = subject
+        self.found = found
+        self.wanted = wanted
+
+    def __str__(self) -> str:
+        return f"{self.subject}: found {self.found}; {self.wanted}"
+
+
+class InvalidWorkflowId(UsageError):
+    """A workflow id that cannot be part of keys and task ids."""
+
+    def __init__(self, workflow_id: str, reason: str) -> None:
+        super().__init__(workflow_id, reason)
+        self.workflow_id = workflow_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"workflow id {self.workflow_id[:80]!r}: {self.reason}"
+
+
+class InvalidPayload(UsageError):
+    """Input, signal payload or query argument that does not validate; nothing was recorded."""
+
+    def __init__(self, subject: str, reason: str) -> None:
+        super().__init__(subject, reason)
+        self.subject = subject
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.subject} does not validate: {self.reason}"
+
+
+class PayloadTooLarge(UsageError):
+    """JSON beyond its bound; nothing was recorded."""
+
+    def __init__(self, subject: str, found_bytes: int, bytes_max: int) -> None:
+        super().__init__(subject, found_bytes, bytes_max)
+        self.subject = subject
+        self.found_bytes = found_bytes
+        self.bytes_max = bytes_max
+
+    def __str__(self) -> str:
+        return (
+            f"{self.subject}: {self.found_bytes} bytes of JSON, at most {self.bytes_max} fit; "
+            f"store the data elsewhere and pass its address"
+        )
+
+
+class UnknownWorkflow(UsageError):
+    """No workflow of that name is registered in this app."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(name, known)
+        self.name = name
+        self.known = known
+
+    def __str__(self) -> str:
+        return f"no workflow is named {self.name!r} here; known: {', '.join(self.known) or 'none'}"
+
+
+class UnknownQuery(UsageError):
+    """The workflow answers no query of that name."""
+
+    def __init__(self, workflow_id: str, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(workflow_id, name, known)
+        self.workflow_id = workflow_id
+        self.name = name
+        self.known = known
+
+    def __str__(self) -> str:
+        return (
+            f"{self.workflow_id} answers no query {self.name!r}; "
+            f"known: {', '.join(self.known) or 'none'}"
+        )
+
+
+class RunNotFound(UsageError):
+    """No run has this id."""
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(workflow_id)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        return f"no run has the id {self.workflow_id!r}; was it started in this namespace?"
+
+
+class RunExists(UsageError):
+    """A run with this id is open; ids are free again once their run has ended."""
+
+    def __init__(self, workflow_id: str, run: int, status: str) -> None:
+        super().__init__(workflow_id, run, status)
+        self.workflow_id = workflow_id
+        self.run = run
+        self.status = status
+
+    def __str__(self) -> str:
+        return (
+            f"{self.workflow_id} is {self.status} as run {self.run}; "
+            f"choose another id, or wait for its end"
+        )
+
+
+class RunClosed(UsageError):
+    """The run has ended and takes no more messages."""
+
+    def __init__(self, workflow_id: str, run: int, status: str) -> None:
+        super().__init__(workflow_id, run, status)
+        self.workflow_id = workflow_id
+        self.run = run
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id} run {self.run} is {self.status}: it takes no more messages"
+
+
+class ForbiddenInWorkflow(UsageError):
+    """Workflow code reached for clock, chance or I/O, which replay could not repeat.
+
+    Raised where it happened, kept by the engine, and raised again after the activation: code
+    that swallows it does not get away with it.
+    """
+
+    def __init__(self, call: str, instead: str) -> None:
+        super().__init__(call, instead)
+        self.call = call
+        self.instead = instead
+
+    def __str__(self) -> str:
+        return f"{self.call} cannot be replayed inside a workflow: {self.instead}"
+
+
+class NondeterminismError(UsageError):
+    """Replay disagreed with history.  The run is blocked until fitting code is deployed."""
+
+    def __init__(self, workflow_id: str, seq: int, recorded: str, issued: str, where: str) -> None:
+        super().__init__(workflow_id, seq, recorded, issued, where)
+        self.workflow_id = workflow_id
+        self.seq = seq
+        self.recorded = recorded
+        self.issued = issued
+        self.where = where
+
+    def __str__(self) -> str:
+        return (
+            f"{self.workflow_id}: at event {self.seq} history has {self.recorded}, "
+            f"the code asks for {self.issued} ({self.where or 'no source line'}); "
+            f"deploy code that fits the history, or guard the change with a patch"
+        )
+
+
+class WorkflowFailed(OrchestratorError):
+    """The run ended without a result: failed, cancelled or terminated."""
+
+    def __init__(self, workflow_id: str, run: int, status: str, failure: Failure | None) -> None:
+        super().__init__(workflow_id, run, status, failure)
+        self.workflow_id = workflow_id
+        self.run = run
+        self.status = status
+        self.failure = failure
+
+    def __str__(self) -> str:
+        why = f": {self.failure.type}: {self.failure.message}" if self.failure else ""
+        return f"{self.workflow_id} run {self.run} {self.status}{why}"
+
+
+class ApplicationError(OrchestratorError):
+    """The application's own failure; fails the step or the run that raises it.
+
+    Args:
+        message: For people.
+        type: For policies and handlers; the class's name unless given.
+        non_retryable: The answer is final.  A step that ends so has refused *for certain*: a
+            saga does not undo it, unless an earlier attempt may have taken effect.
+        next_retry_delay: Overrides the back-off before the next attempt.
+        details: Any JSON value.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        type: str = "ApplicationError",  # noqa: A002 - the field's own word
+        non_retryable: bool = False,  # noqa: FBT001, FBT002 - rebuilt from args
+        next_retry_delay: timedelta | None = None,
+        details: object = None,
+    ) -> None:
+        super().__init__(message, type, non_retryable, next_retry_delay, details)
+        self.message = message
+        self.type = type
+        self.non_retryable = non_retryable
+        self.next_retry_delay = next_retry_delay
+        self.details = details
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class StepError(OrchestratorError):
+    """A step ended without a result.  Raised in workflow code, where the step was awaited."""
+
+    def __init__(self, step: int, name: str, attempt: int, failure: Failure) -> None:
+        super().__init__(step, name, attempt, failure)
+        self.step = step
+        self.name = name
+        self.attempt = attempt
+        self.failure = failure
+
+    @property
+    def type(self) -> str:
+        """Name of the exception class, or of the failure's declared type, that ended the step."""
+        return self.failure.type
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step} {self.name}, attempt {self.attempt}: "
+            f"{self.failure.type}: {self.failure.message}"
+        )
+
+
+class StepTimeout(StepError):
+    """A step ran into one of its time-outs, named by `type`."""
+
+
+class StepLost(StepError):
+    """A step's worker died, and its last attempt with it."""
+
+
+class StepCancelled(StepError):
+    """A step was cancelled or revoked before it gave a result."""
+
+
+class StoreUnavailable(OrchestratorError):
+    """No answer from the store.  What was asked may or may not have happened."""
+
+    def __init__(self, operation: str, reason: str) -> None:
+        super().__init__(operation, reason)
+        self.operation = operation
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.operation}: no answer from the store ({self.reason}); it may have happened"
+
+
+class QueryTimeout(OrchestratorError):
+    """No orchestrator answered a query in time."""
+
+    def __init__(self, workflow_id: str, name: str, waited_ms: int) -> None:
+        super().__init__(workflow_id, name, waited_ms)
+        self.workflow_id = workflow_id
+        self.name = name
+        self.waited_ms = waited_ms
+
+    def __str__(self) -> str:
+        return (
+            f"query {self.name!r} of {self.workflow_id}: no answer within {self.waited_ms} ms; "
+            f"is an orchestrator running?"
+        )
+
+
+class ActivationInterrupted(BaseException):
+    """The activation held the owner's thread too long; raised in it from outside."""
+
+
+class RunEvicted(BaseException):
+    """The run leaves memory: its coroutines are closed and may order nothing."""

@@ -1,0 +1,425 @@
+"""The facts in a history, and their bytes.
+
+Three families, told apart by what they do on replay:
+
+* **Inputs** start an activation: one input is applied, the loop is drained.
+* **Commands** are what an activation issued, in the form in which they are recorded, stamped with
+  the activation's time; replay compares issued with recorded, in their order.
+* **Notes** are recorded for people and for the ledger; replay of the code passes over them.
+
+E1  An event never changes once recorded; a new meaning is a new field with a default, or a new type.
+E2  Every event carries ``at_ms``, the store's clock; it never decreases within a history.
+E3  Fields marked `_untold` are not compared on replay: changing a retry policy, a text or a queue
+    does not block a run.  Everything else is.
+"""
+
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, TypeAlias, Union
+
+from orchestrator.core.failure import Failure
+from orchestrator.core.values import Json, canonical
+
+
+def _untold(default: Any = MISSING, factory: Any = MISSING) -> Any:
+    if factory is not MISSING:
+        return field(default_factory=factory, compare=False)
+    return field(default=default, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A fact in a history.  `at_ms` is the store's clock when the owner recorded it."""
+
+    at_ms: int
+
+
+# --- inputs ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """The first event of every history.
+
+    `flags` are the numbered decisions of the engine that this run was born with (S9); `seed` feeds
+    the run's random numbers and never changes; `fingerprint` is the digest of the workflow's source.
+    """
+
+    workflow: str
+    version: str = ""
+    args: list[Json] = field(default_factory=list)
+    kwargs: dict[str, Json] = field(default_factory=dict)
+    seed: str
+    flags: list[int] = field(default_factory=list)
+    fingerprint: str = ""
+    engine: str = ""
+    python: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCompleted(Event):
+    """A step's result.  A large one is a reference, `core.blobs.BlobRef` as JSON."""
+
+    step: int
+    attempt: int
+    result: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFailed(Event):
+    """A step had its last attempt.
+
+    `kind` is one of "failed" (the body raised), "timed_out", "lost" (its worker died) and
+    "cancelled".  `may_have_run` is False only where it is certain that no attempt took effect.
+    """
+
+    step: int
+    attempt: int
+    kind: str
+    failure: Failure
+    may_have_run: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerFired(Event):
+    """A timer is due."""
+
+    timer: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalReceived(Event):
+    """A signal; recorded before anyone asks for it.  `signal_id` makes a repeated one harmless."""
+
+    signal: str
+    signal_id: str
+    payload: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested(Event):
+    """Somebody asks the run to stop; its code may clean up."""
+
+    reason: str
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminateRequested(Event):
+    """Somebody ends the run: no further code of it runs, except for compensations."""
+
+    reason: str
+    request_id: str = ""
+
+
+Input: TypeAlias = Union[
+    RunStarted,
+    StepCompleted,
+    StepFailed,
+    TimerFired,
+    SignalReceived,
+    CancelRequested,
+    TerminateRequested,
+]
+
+
+# --- commands ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepScheduled(Event):
+    """A step was ordered; attempt 1 is on its way.
+
+    `undo` names the task that compensates it: recorded before the step can take effect.
+    `compensates` is the number of the step that this one undoes.  `args` is left as given, or a
+    blob's reference; replay compares `args_digest`, the digest of ``[args, kwargs]`` as ordered.
+    """
+
+    step: int
+    task: str
+    args_digest: str
+    args: Json = _untold(factory=list)
+    kwargs: Json = _untold(factory=dict)
+    options: dict[str, Json] = _untold(factory=dict)
+    undo: str | None = _untold(None)
+    compensates: int | None = None
+    saga: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCancelRequested(Event):
+    """The workflow no longer wants a step; what became of it follows as an input."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerStarted(Event):
+    """A durable wake-up; due `duration_ms` after the activation's time."""
+
+    timer: int
+    duration_ms: int
+    due_at_ms: int = _untold(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerCancelled(Event):
+    """A timer is no longer wanted."""
+
+    timer: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalRefused(Event):
+    """The workflow asked for a signal and could not take the payload it found; it waits on."""
+
+    signal_id: str
+    signal: str
+    reason: str = _untold("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompensationStarted(Event):
+    """A saga begins to undo `steps`, in this order."""
+
+    saga: int
+    steps: list[int]
+    reason: str = _untold("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompensationCompleted(Event):
+    """A saga has undone all it had to."""
+
+    saga: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SagaCommitted(Event):
+    """The point of no return: from here on the saga is driven forward."""
+
+    saga: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCompleted(Event):
+    """The workflow returned."""
+
+    result: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFailed(Event):
+    """A failure left the workflow."""
+
+    failure: Failure = _untold()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCancelled(Event):
+    """The workflow ended by the cancellation that was asked for."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTerminated(Event):
+    """The run was ended from outside; its compensations are through."""
+
+    reason: str = ""
+
+
+Command: TypeAlias = Union[
+    StepScheduled,
+    StepCancelRequested,
+    TimerStarted,
+    TimerCancelled,
+    SignalRefused,
+    CompensationStarted,
+    CompensationCompleted,
+    SagaCommitted,
+    RunCompleted,
+    RunFailed,
+    RunCancelled,
+    RunTerminated,
+]
+
+
+# --- notes -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepAttemptFailed(Event):
+    """An attempt is over and another one follows at `retry_at_ms`; `kind` as in `StepFailed`."""
+
+    step: int
+    attempt: int
+    kind: str
+    failure: Failure
+    retry_at_ms: int
+    may_have_run: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRetried(Event):
+    """Attempt `attempt` is on its way."""
+
+    step: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResent(Event):
+    """Nobody had claimed the attempt; its message was sent once more, for the `resend`-th time."""
+
+    step: int
+    attempt: int
+    resend: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepParked(Event):
+    """A step that must not be given up has had its last attempt: a person has to decide."""
+
+    step: int
+    attempt: int
+    kind: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepUnparked(Event):
+    """A person decided about a parked step: "retry", "skip" or "done", and why.
+
+    "retry" sends `attempt`; after "skip" and "done" a `StepCompleted` follows.
+    """
+
+    step: int
+    attempt: int
+    decision: str
+    reason: str
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeRefused(Event):
+    """An outcome came for an attempt that was already given up; it changed nothing."""
+
+    step: int
+    attempt: int
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalRejected(Event):
+    """A signal that the run cannot take: unknown name, or a payload that does not validate."""
+
+    signal: str
+    signal_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRejected(Event):
+    """A request other than a signal that made no sense in this state of the run."""
+
+    request: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunBlocked(Event):
+    """The run rests until fitting code is deployed; its inputs are recorded meanwhile.
+
+    `kind` is "nondeterminism", "bug", "forbidden", "deadline", "unknown_workflow" or "limit".
+    For a nondeterminism `recorded` and `issued` show both sides; `where` is the source line.
+    """
+
+    kind: str
+    message: str
+    recorded: str = ""
+    issued: str = ""
+    where: str = ""
+    traceback: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunUnblocked(Event):
+    """The run moves again."""
+
+    fingerprint: str = ""
+
+
+Note: TypeAlias = Union[
+    StepAttemptFailed,
+    StepRetried,
+    StepResent,
+    StepParked,
+    StepUnparked,
+    OutcomeRefused,
+    SignalRejected,
+    RequestRejected,
+    RunBlocked,
+    RunUnblocked,
+]
+
+INPUTS: tuple[type[Event], ...] = Input.__args__  # type: ignore[attr-defined]
+COMMANDS: tuple[type[Event], ...] = Command.__args__  # type: ignore[attr-defined]
+NOTES: tuple[type[Event], ...] = Note.__args__  # type: ignore[attr-defined]
+ENDINGS = (RunCompleted, RunFailed, RunCancelled, RunTerminated)
+
+_TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in (*INPUTS, *COMMANDS, *NOTES)}
+
+
+class _Frame:
+    """How one type of event is written and read; worked out once per type."""
+
+    __slots__ = ("defaults", "has_failure", "names")
+
+    def __init__(self, kind: type[Event]) -> None:
+        self.names = tuple(part.name for part in fields(kind))
+        self.defaults = {
+            part.name: part.default_factory() if part.default_factory is not MISSING else part.default
+            for part in fields(kind)
+        }
+        self.has_failure = "failure" in self.names
+
+
+_FRAMES = {kind: _Frame(kind) for kind in _TYPES.values()}
+
+
+def encode(event: Event) -> bytes:
+    """Return the canonical bytes of `event`; fields at their default are left out.
+
+    Raises:
+        TypeError, ValueError: A value that is not JSON.
+    """
+    frame = _FRAMES[type(event)]
+    data: dict[str, Json] = {"type": type(event).__name__}
+    for name in frame.names:
+        value = getattr(event, name)
+        if value != frame.defaults[name] or frame.defaults[name] is MISSING:
+            data[name] = value.as_json() if isinstance(value, Failure) else value
+    return canonical(data)
+
+
+def decode(data: dict[str, Json]) -> Event:
+    """Return the event in `data`, the parsed JSON of one history entry.
+
+    Raises:
+        ValueError: A type of event that this version does not know, or parts that do not fit it:
+            the history was written by a newer orchestrator, or was tampered with.
+    """
+    parts = dict(data)
+    name = parts.pop("type", None)
+    kind = _TYPES.get(str(name))
+    if kind is None:
+        raise ValueError(f"unknown event type {name!r}; was it written by a newer version?")
+    try:
+        if _FRAMES[kind].has_failure:
+            parts["failure"] = Failure.from_json(parts["failure"])  # type: ignore[arg-type, assignment]
+        return kind(**parts)  # type: ignore[arg-type]
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{name} event with parts that do not fit: {error}") from error

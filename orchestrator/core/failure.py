@@ -1,0 +1,81 @@
+"""A failure as data: what history and messages keep of an exception.
+
+Invariant F1: a `Failure` is plain JSON, bounded in every part, and holds no local variables.
+"""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.core.limits import (
+    FAILURE_CAUSES_MAX,
+    FAILURE_MESSAGE_CHARS_MAX,
+    FAILURE_TRACEBACK_CHARS_MAX,
+)
+from orchestrator.core.values import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What went wrong, for people, policies and handlers.
+
+    Args:
+        type: Name of the exception's class, or the type an `ApplicationError` declares.
+        message: Its text, cut at the bound.
+        non_retryable: The body's final word; no further attempt.
+        next_retry_delay_ms: The body's wish for the next attempt, instead of the policy's.
+        details: Any JSON value the application added.
+        traceback: Where it happened, without values; the tail is kept.
+        cause: The failure this one was raised from, if any.
+    """
+
+    type: str
+    message: str
+    non_retryable: bool = False
+    next_retry_delay_ms: int | None = None
+    details: Json = None
+    traceback: str = ""
+    cause: "Failure | None" = None
+
+    def as_json(self) -> dict[str, Json]:
+        """Return the JSON object of this failure; parts that say nothing are left out."""
+        data: dict[str, Json] = {"type": self.type, "message": self.message}
+        if self.non_retryable:
+            data["non_retryable"] = True
+        if self.next_retry_delay_ms is not None:
+            data["next_retry_delay_ms"] = self.next_retry_delay_ms
+        if self.details is not None:
+            data["details"] = self.details
+        if self.traceback:
+            data["traceback"] = self.traceback
+        if self.cause is not None:
+            data["cause"] = self.cause.as_json()
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> "Failure":
+        """Return the failure in `data`, an object as `as_json` writes it.
+
+        Raises:
+            TypeError: A part that is unknown, or missing.
+        """
+        parts = dict(data)
+        cause = parts.pop("cause", None)
+        return cls(**parts, cause=cls.from_json(cause) if cause else None)  # type: ignore[arg-type]
+
+
+def failure_of(error: BaseException, *, depth: int = FAILURE_CAUSES_MAX) -> Failure:
+    """Return what history keeps of `error`, and of up to `depth` causes."""
+    delay = getattr(error, "next_retry_delay", None)
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    declared = getattr(error, "type", None)
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return Failure(
+        type=declared if isinstance(declared, str) else type(error).__name__,
+        message=str(error)[:FAILURE_MESSAGE_CHARS_MAX],
+        non_retryable=bool(getattr(error, "non_retryable", False)),
+        next_retry_delay_ms=None if delay is None else max(0, round(delay.total_seconds() * 1000)),
+        details=getattr(error, "details", None),
+        traceback=frames[-FAILURE_TRACEBACK_CHARS_MAX:],
+        cause=failure_of(cause, depth=depth - 1) if cause is not None and depth > 0 else None,
+    )

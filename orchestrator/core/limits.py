@@ -1,0 +1,76 @@
+"""Every bound in the system, with its unit, its reason and its relations.
+
+A queue, loop, payload or time-out without a line here has no place in the code.
+Names put the unit and ``max``/``min`` last, so related bounds sort together.
+"""
+
+#: Layout of the keys in Redis.  A store written by another layout refuses to start.
+LAYOUT_VERSION = 1
+#: Partitions of a namespace unless chosen otherwise at its first start; recorded, then fixed.
+PARTITIONS_DEFAULT = 16
+
+#: A workflow id is part of keys, task ids and log lines.
+WORKFLOW_ID_CHARS_MAX = 200
+#: Input, signal payload or published state as JSON.  Larger data goes to a blob or an own store.
+PAYLOAD_BYTES_MAX = 256 * 1024
+#: A step's arguments or result up to this size lie in the history itself, larger ones in the blob store.
+INLINE_BYTES_MAX = 64 * 1024
+#: A larger result fails the step: memory of worker and orchestrator holds it whole.
+BLOB_BYTES_MAX = 64 * 1024 * 1024
+#: Encoded size of one event: a payload and its frame.
+EVENT_BYTES_MAX = 2 * PAYLOAD_BYTES_MAX
+#: Characters of a failure's message and of its traceback that history keeps (the tail of it).
+FAILURE_MESSAGE_CHARS_MAX = 4_000
+FAILURE_TRACEBACK_CHARS_MAX = 16_000
+#: Depth of a chain of causes that a failure records.
+FAILURE_CAUSES_MAX = 5
+
+#: Events in one history.  Replay is O(events); beyond it the run is parked, never ended.
+HISTORY_EVENTS_MAX = 50_000
+#: Commands one activation may issue: keeps the commit script short, as Redis is blocked meanwhile.
+COMMANDS_PER_ACTIVATION_MAX = 2_000
+#: Callbacks one activation may run: a loop that never waits ends here at the latest.
+CALLBACKS_PER_ACTIVATION_MAX = 1_000_000
+#: One activation may hold the owner's thread this long; then it is interrupted, and its run parked.
+ACTIVATION_MS_MAX = 2_000
+
+#: A lease outlives two missed renewals, so that one slow garbage collection does not move a partition.
+LEASE_TTL_MS = 6_000
+LEASE_RENEW_INTERVAL_MS = 2_000
+#: How often an orchestrator looks for free partitions and for its fair share of them.
+BALANCE_INTERVAL_MS = 500
+#: An orchestrator that has not reported for this long no longer counts for the fair share.
+ORCHESTRATOR_TTL_MS = 6_000
+
+#: A running step's claim; outlives two missed renewals.  Bounds how long a killed worker's step rests.
+CLAIM_TTL_MS = 6_000
+CLAIM_RENEW_INTERVAL_MS = 2_000
+#: How often an owner looks for expired claims and for timers that workers set.
+SWEEP_INTERVAL_MS = 1_000
+#: A step nobody claimed for this long is sent again; then twice as long, up to the cap.
+RESEND_AFTER_MS = 10_000
+RESEND_AFTER_MS_MAX = 300_000
+#: How long a worker tries to hand over an outcome while the store does not answer.
+OUTCOME_POST_MS_MAX = 120_000
+
+#: Inbox entries an owner takes per partition and cycle, and timers and claims per sweep.
+INBOX_TAKE_MAX = 500
+DUE_TAKE_MAX = 500
+#: Longest wait for an inbox entry; also the longest a stop request waits for the cycle.
+INBOX_BLOCK_MS = 500
+#: Runs kept in memory by one orchestrator; the log has them all.
+RUN_CACHE_MAX = 1_000
+#: Local steps of one orchestrator that run at a time, in threads.
+LOCAL_THREADS_MAX = 16
+
+#: A query's answer waits this long for its reader.
+ANSWER_TTL_MS = 60_000
+#: Rejected signals kept for people to look at.
+REJECTED_SIGNALS_MAX = 10_000
+
+assert LEASE_RENEW_INTERVAL_MS * 3 <= LEASE_TTL_MS
+assert CLAIM_RENEW_INTERVAL_MS * 3 <= CLAIM_TTL_MS
+assert ACTIVATION_MS_MAX + INBOX_BLOCK_MS < LEASE_TTL_MS, "one activation must not cost a lease"
+assert BALANCE_INTERVAL_MS < LEASE_TTL_MS
+assert INLINE_BYTES_MAX <= PAYLOAD_BYTES_MAX < EVENT_BYTES_MAX
+assert INLINE_BYTES_MAX < BLOB_BYTES_MAX

@@ -1,0 +1,495 @@
+"""What the engine, the workers and the clients need from storage.  Contracts, no code.
+
+Two implementations answer to the same contract tests in tests/store: the in-memory store and the
+one on Redis or Valkey.  Each guarantees:
+
+    H1  The events of a run are numbered 1, 2, 3, … without gap.
+    H2  A commit lands whole or not at all.
+    H3  A commit under a lease that is not held changes nothing.
+    H4  A commit that does not follow the head it names changes nothing; so a commit that is sent
+        twice lands once.
+    H5  An inbox entry exists if and only if it is not yet history: the commit that records it
+        removes it.
+    H6  At most one worker holds a claim on an attempt; a claim, an outcome or a heartbeat for an
+        attempt that is not current, or not the caller's, changes nothing.
+    H7  A commit that gives an attempt up changes nothing unless the attempt's claim is still there
+        and has expired (an outcome posted meanwhile has removed it).
+    H8  Of two starts with one id one wins; the other learns which run is open.
+    H9  Every call may be repeated after a lost answer: the repetition changes nothing and says so.
+
+Every call may raise `StoreUnavailable`: no answer, so what was asked may or may not have happened.
+No implementation repeats a write by itself.
+
+Instants are milliseconds of the store's own clock (Unix epoch): `now_ms` of the answers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from orchestrator.core.values import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunKey:
+    """One run of one workflow id; runs of an id are numbered from 1."""
+
+    workflow_id: str
+    run: int
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id}.{self.run}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptKey:
+    """One attempt at one step of a run; `step` and `attempt` count from 1."""
+
+    workflow_id: str
+    run: int
+    step: int
+    attempt: int
+
+    @property
+    def run_key(self) -> RunKey:
+        """The run it belongs to."""
+        return RunKey(workflow_id=self.workflow_id, run=self.run)
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id}.{self.run}.{self.step}.{self.attempt}"
+
+    @classmethod
+    def parse(cls, text: str) -> "AttemptKey":
+        """Return the attempt that `str` wrote; a workflow id may itself contain dots.
+
+        Raises:
+            ValueError: Not such a text.
+        """
+        workflow_id, run, step, attempt = text.rsplit(".", 3)
+        return cls(workflow_id=workflow_id, run=int(run), step=int(step), attempt=int(attempt))
+
+
+class TimerKind(Enum):
+    """What a due timer asks the owner to do."""
+
+    SLEEP = "sleep"  #: fire workflow timer `number`
+    RETRY = "retry"  #: start attempt `attempt` of step `number`
+    UNCLAIMED = "unclaimed"  #: attempt not claimed yet: send its message again
+    SCHEDULE_TO_START = "schedule_to_start"
+    START_TO_CLOSE = "start_to_close"  #: set by the claim, not by a commit
+    SCHEDULE_TO_CLOSE = "schedule_to_close"  #: of the whole step; `attempt` is 0
+    HEARTBEAT = "heartbeat"  #: set by the claim, moved by each heartbeat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerKey:
+    """One entry of the timer set.  `number` is a timer's or a step's; `attempt` 0 where none."""
+
+    kind: TimerKind
+    workflow_id: str
+    run: int
+    number: int
+    attempt: int = 0
+
+    @property
+    def run_key(self) -> RunKey:
+        """The run it belongs to."""
+        return RunKey(workflow_id=self.workflow_id, run=self.run)
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}:{self.workflow_id}.{self.run}.{self.number}.{self.attempt}"
+
+    @classmethod
+    def parse(cls, text: str) -> "TimerKey":
+        """Return the timer that `str` wrote.
+
+        Raises:
+            ValueError: Not such a text.
+        """
+        kind, _, rest = text.partition(":")
+        workflow_id, run, number, attempt = rest.rsplit(".", 3)
+        return cls(
+            kind=TimerKind(kind),
+            workflow_id=workflow_id,
+            run=int(run),
+            number=int(number),
+            attempt=int(attempt),
+        )
+
+
+class Kind(Enum):
+    """What an inbox entry is about."""
+
+    START = "start"
+    SIGNAL = "signal"
+    CANCEL = "cancel"
+    TERMINATE = "terminate"
+    OUTCOME = "outcome"  #: of an attempt
+    LATE_OUTCOME = "late_outcome"  #: of an attempt that was already given up (H6)
+    DECISION = "decision"  #: a person's, about a parked step
+    QUERY = "query"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxEntry:
+    """What arrived and is not yet history.  `id` orders the entries of a partition.
+
+    `run` is 0 where the sender meant whichever run is open.
+    """
+
+    id: str
+    kind: Kind
+    workflow_id: str
+    run: int
+    body: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """One event as it lies: number, canonical bytes, and the chain's head after it."""
+
+    seq: int
+    data: bytes
+    head: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A Celery message, ready for the broker.
+
+    `queue` is the broker's list (or routing) name, `body` the whole envelope as kombu writes it.
+    """
+
+    queue: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRow:
+    """What workers may know of an outstanding step, written by the commit that sends it.
+
+    Time-outs are milliseconds, 0 for none.  `local` is the token of the claim that the owner
+    takes in the same commit, for a step that it runs itself; "" for one that a worker runs.
+    """
+
+    step: int
+    attempt: int
+    start_to_close_ms: int = 0
+    heartbeat_ms: int = 0
+    local: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """One atomic change to one run, by the owner of its partition.
+
+    Args:
+        key: The run.
+        expected_seq: Number of the last event the owner has seen; 0 for none.
+        expected_head: The chain's head after that event.
+        events: What to append, in order, each with the head after it.
+        inbox_ids: Inbox entries that these events record, or that need no record.
+        fields: Of the run's row, to set: status, result, … as text.
+        steps_sent: Attempts now on their way: the step's row becomes this attempt, "scheduled"
+            (or, where `local`, "claimed", with a claim in the claim set).
+        steps_resting: Steps that wait for a back-off or a person: no attempt is current.
+        steps_settled: Steps that are over: row, claim and timers set by the claim are removed.
+        steps_cancelled: Steps no longer wanted.  One that nobody has claimed becomes "posted" at
+            once, and the script itself posts its outcome, kind "cancelled", to the inbox; one that
+            is claimed becomes "cancelling", which its worker learns with the next renewal.
+        given_up: Attempts whose claim must still be there and expired (H7); it is removed.
+        timers_set: Instant by timer.
+        timers_removed: Timers to remove; one that is not there is no error.
+        messages: For the broker: pushed in the same act where it is the same Redis and database,
+            into the outbox otherwise.
+        blocked: True and False mark the run in the set of blocked runs; None leaves it.
+        closed_at_ms: The run ends: it leaves the open set; whatever is left of its steps goes.
+    """
+
+    key: RunKey
+    expected_seq: int
+    expected_head: str
+    events: Sequence[StoredEvent] = ()
+    inbox_ids: Sequence[str] = ()
+    fields: Mapping[str, str] = field(default_factory=dict)
+    steps_sent: Sequence[StepRow] = ()
+    steps_resting: Sequence[int] = ()
+    steps_settled: Sequence[AttemptKey] = ()
+    steps_cancelled: Sequence[int] = ()
+    given_up: Sequence[AttemptKey] = ()
+    timers_set: Mapping[TimerKey, int] = field(default_factory=dict)
+    timers_removed: Sequence[TimerKey] = ()
+    messages: Sequence[Message] = ()
+    blocked: bool | None = None
+    closed_at_ms: int | None = None
+
+
+class CommitResult(Enum):
+    """What became of a commit."""
+
+    COMMITTED = "committed"
+    FENCED = "fenced"  #: the lease is not held (H3): drop the partition
+    CONFLICT = "conflict"  #: history does not end at the expected head (H4): reload the run
+    CLAIMED = "claimed"  #: a given-up attempt is alive, or its outcome was posted (H7): reload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What a sweep of one partition found.
+
+    `timers` are due, oldest first; `claims` have expired; `next_due_ms` is the instant of the
+    first timer that is not due yet, None for no timer.
+    """
+
+    timers: Sequence[TimerKey]
+    claims: Sequence[AttemptKey]
+    next_due_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A reply to a query, as JSON: ``{"ok": value}`` or ``{"error": type, "message": text}``."""
+
+    reply_to: str
+    body: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorEntry:
+    """A line that somebody wrote to the signal door with redis-cli; fields as they were given."""
+
+    id: str
+    fields: Mapping[str, str]
+
+
+class OwnerStore(Protocol):
+    """What an orchestrator needs."""
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions this namespace has; fixed at its first start."""
+        ...
+
+    def now_ms(self) -> int:
+        """Return the store's clock."""
+        ...
+
+    def server_id(self) -> str:
+        """Return what changes when the server was restarted or failed over."""
+        ...
+
+    def report_orchestrator(self, owner_id: str, *, ttl_ms: int) -> list[str]:
+        """Note that `owner_id` lives for another `ttl_ms`; return all that live, sorted."""
+        ...
+
+    def retire_orchestrator(self, owner_id: str) -> None:
+        """Forget `owner_id`."""
+        ...
+
+    def grant_lease(self, partition: int, owner_id: str, token: str, *, ttl_ms: int) -> bool:
+        """Take the lease of `partition` if it is free, or held by `owner_id` under an old token."""
+        ...
+
+    def renew_leases(self, tokens: Mapping[int, str], *, ttl_ms: int) -> set[int]:
+        """Extend the leases still held under these tokens; return the partitions *lost*."""
+        ...
+
+    def release_lease(self, partition: int, token: str) -> None:
+        """Give the lease back if it is still held under `token`."""
+        ...
+
+    def take_inbox(
+        self, after: Mapping[int, str], *, count: int, block_ms: int
+    ) -> dict[int, list[InboxEntry]]:
+        """Return up to `count` entries per partition after the given ids ("0" for all).
+
+        Waits up to `block_ms` for the first one; 0 does not wait.  Reading removes nothing (H5).
+        Entries that cannot be read as `InboxEntry` are moved to the rejected list, with a reason.
+        """
+        ...
+
+    def sweep(self, partitions: Sequence[int], *, count: int) -> tuple[int, dict[int, Due]]:
+        """Return the store's clock, and up to `count` due timers and expired claims of each."""
+        ...
+
+    def commit(self, commits: Sequence[tuple[str, Commit]]) -> list[CommitResult | None]:
+        """Carry out commits, each under the lease token of its partition, in one round trip.
+
+        Each is atomic by itself; one that is refused does not stop the others.  None stands for
+        one whose answer is unknown.
+        """
+        ...
+
+    def discard(self, partition: int, token: str, inbox_ids: Sequence[str]) -> None:
+        """Remove inbox entries that belong to no history, if the lease is held."""
+        ...
+
+    def reject(self, fields: Mapping[str, str], reason: str) -> None:
+        """Keep a signal that no run can take in the rejected list, with the reason."""
+        ...
+
+    def read_history(
+        self, key: RunKey, *, after_seq: int = 0, count: int | None = None
+    ) -> list[StoredEvent]:
+        """Return the events numbered above `after_seq`, oldest first; [] for an unknown run."""
+        ...
+
+    def find_row(self, workflow_id: str) -> dict[str, str] | None:
+        """Return the fields of the id's latest run, or None.
+
+        Fields: run, status, type, request, started_at_ms, seq, head, and, once they exist,
+        version, state, result, failure, closed_at_ms, blocked.
+        """
+        ...
+
+    def list_blocked(self, partition: int) -> list[RunKey]:
+        """Return the blocked runs of a partition."""
+        ...
+
+    def read_step(self, key: RunKey, step: int) -> dict[str, str]:
+        """Return a step's row: attempt, state, claim, details, heartbeat_at_ms; {} for none."""
+        ...
+
+    def answer(self, answers: Sequence[Answer]) -> None:
+        """Hand replies to their waiting readers."""
+        ...
+
+    def read_door(self, *, count: int) -> list[DoorEntry]:
+        """Return the oldest lines of the signal door; `ack_door` removes them."""
+        ...
+
+    def ack_door(self, ids: Sequence[str]) -> None:
+        """Remove lines of the signal door that were passed on."""
+        ...
+
+    def read_outbox(self, partition: int, *, count: int) -> list[tuple[str, Message]]:
+        """Return the oldest messages the broker has not got yet, with their ids."""
+        ...
+
+    def ack_outbox(self, partition: int, ids: Sequence[str]) -> None:
+        """Remove messages that the broker has got."""
+        ...
+
+
+class ClaimAnswer(Enum):
+    """What a claim or a renewal is told."""
+
+    GRANTED = "granted"
+    CANCELLED = "cancelled"  #: held, but the workflow no longer wants it: stop
+    REFUSED = "refused"  #: not current, not the caller's, or another copy runs: do not run, or stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to run one attempt.  `details` is what the last attempt's heartbeat left."""
+
+    answer: ClaimAnswer
+    details: Json = None
+
+
+class PostAnswer(Enum):
+    """What became of an outcome."""
+
+    POSTED = "posted"
+    REPEATED = "repeated"  #: this very outcome is already in
+    SUPERSEDED = "superseded"  #: the attempt was given up; recorded as late
+    GONE = "gone"  #: the run has ended, or no longer knows the step
+
+
+class WorkerStore(Protocol):
+    """What a worker needs.  It may read step rows, write claims, and add to inboxes; no more."""
+
+    def claim(self, key: AttemptKey, token: str, *, ttl_ms: int) -> Claim:
+        """Take the attempt if it is current and unclaimed; again under the same token is GRANTED.
+
+        Removes the attempt's UNCLAIMED and SCHEDULE_TO_START timers, and sets START_TO_CLOSE and
+        HEARTBEAT where its row asks for them.
+        """
+        ...
+
+    def renew(self, claims: Mapping[AttemptKey, str], *, ttl_ms: int) -> dict[AttemptKey, ClaimAnswer]:
+        """Extend claims.  A token here may be a prefix of the claim's: the worker's part of it."""
+        ...
+
+    def post_outcome(self, key: AttemptKey, token: str, body: Mapping[str, Json]) -> PostAnswer:
+        """Put an outcome into the inbox and release the claim, in one act.
+
+        `token` is the claim's (or a prefix); "" stands for an attempt that nobody has claimed
+        (unknown task, revoked message): posted only while that is so.
+        Body: ``{"kind": "completed", "result": …}`` or ``{"kind": "failed" | "timed_out" | "lost"
+        | "cancelled", "failure": {…}}``.
+        """
+        ...
+
+    def heartbeat(self, key: AttemptKey, token: str, details: Json) -> ClaimAnswer:
+        """Note progress: keep `details` for the next attempt and move the HEARTBEAT timer."""
+        ...
+
+
+class StartAnswer(Enum):
+    """What became of a start."""
+
+    STARTED = "started"
+    REPEATED = "repeated"  #: this very request already started the open run
+    EXISTS = "exists"  #: another request's run is open
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """The answer to a start: the run that is open now."""
+
+    answer: StartAnswer
+    run: int
+    status: str
+
+
+class PostedAnswer(Enum):
+    """What became of a message to a run."""
+
+    POSTED = "posted"
+    NOT_FOUND = "not_found"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posted:
+    """The answer to a message: the run it went to, or why it went nowhere."""
+
+    answer: PostedAnswer
+    run: int
+    status: str
+
+
+class ClientStore(Protocol):
+    """What a client needs, beside `find_row` and `read_history` as in `OwnerStore`."""
+
+    def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+        """Open the next run of an id and post its START, in one act (H8).
+
+        Body: workflow (the type's name), args, kwargs.
+        """
+        ...
+
+    def post(
+        self, workflow_id: str, kind: Kind, body: Mapping[str, Json], *, run: int = 0
+    ) -> Posted:
+        """Put a message for a run into its inbox; `run` 0 is whichever is open.
+
+        Bodies: SIGNAL signal, signal_id, payload; CANCEL and TERMINATE reason, request_id;
+        DECISION step, decision, reason, by; QUERY query, args, reply_to, deadline_ms.  A QUERY
+        goes to a closed run too.
+        """
+        ...
+
+    def wait_for_answer(self, workflow_id: str, reply_to: str, *, wait_ms: int) -> dict[str, Json] | None:
+        """Return a query's answer, or None after `wait_ms`."""
+        ...
+
+    def wait_for_event(self, key: RunKey, *, after_seq: int, wait_ms: int) -> bool:
+        """Wait until the history has an event beyond `after_seq`; False after `wait_ms`."""
+        ...
+
+    def list_runs(self, *, open: bool, closed: bool, count: int) -> list[dict[str, str]]:  # noqa: A002
+        """Return rows as `find_row`, each with ``workflow_id``, newest first, up to `count`."""
+        ...

@@ -1,0 +1,130 @@
+"""Durable workflows in plain ``async def`` Python, beside Celery workers and in their Redis.
+
+The public names, each loaded when it is first asked for, so that `orchestrator.core` (and a task
+that only needs `orchestrator.step`) loads neither Redis nor pydantic.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator import step as step
+    from orchestrator import workflow as workflow
+    from orchestrator.app import Orchestrator as Orchestrator
+    from orchestrator.client.handle import AsyncRunHandle as AsyncRunHandle
+    from orchestrator.client.handle import RunHandle as RunHandle
+    from orchestrator.client.summary import RunSummary as RunSummary
+    from orchestrator.client.workflow import Workflow as Workflow
+    from orchestrator.core.errors import ApplicationError as ApplicationError
+    from orchestrator.core.errors import ConfigurationError as ConfigurationError
+    from orchestrator.core.errors import ForbiddenInWorkflow as ForbiddenInWorkflow
+    from orchestrator.core.errors import InvalidPayload as InvalidPayload
+    from orchestrator.core.errors import InvalidWorkflowId as InvalidWorkflowId
+    from orchestrator.core.errors import NondeterminismError as NondeterminismError
+    from orchestrator.core.errors import OrchestratorError as OrchestratorError
+    from orchestrator.core.errors import PayloadTooLarge as PayloadTooLarge
+    from orchestrator.core.errors import QueryTimeout as QueryTimeout
+    from orchestrator.core.errors import RunClosed as RunClosed
+    from orchestrator.core.errors import RunExists as RunExists
+    from orchestrator.core.errors import RunNotFound as RunNotFound
+    from orchestrator.core.errors import StepCancelled as StepCancelled
+    from orchestrator.core.errors import StepError as StepError
+    from orchestrator.core.errors import StepLost as StepLost
+    from orchestrator.core.errors import StepTimeout as StepTimeout
+    from orchestrator.core.errors import StoreUnavailable as StoreUnavailable
+    from orchestrator.core.errors import UnknownQuery as UnknownQuery
+    from orchestrator.core.errors import UnknownWorkflow as UnknownWorkflow
+    from orchestrator.core.errors import UsageError as UsageError
+    from orchestrator.core.errors import WorkflowFailed as WorkflowFailed
+    from orchestrator.core.failure import Failure as Failure
+    from orchestrator.core.options import StepOptions as StepOptions
+    from orchestrator.core.retry import RETRY_UNTIL_DONE as RETRY_UNTIL_DONE
+    from orchestrator.core.retry import Retry as Retry
+
+__version__ = "0.1.0"
+
+_ERRORS = "orchestrator.core.errors"
+#: Where each public name lives; a module of that very name is handed out itself.
+_HOMES = {
+    "step": "orchestrator.step",
+    "workflow": "orchestrator.workflow",
+    "Orchestrator": "orchestrator.app",
+    "AsyncRunHandle": "orchestrator.client.handle",
+    "RunHandle": "orchestrator.client.handle",
+    "RunSummary": "orchestrator.client.summary",
+    "Workflow": "orchestrator.client.workflow",
+    "Failure": "orchestrator.core.failure",
+    "StepOptions": "orchestrator.core.options",
+    "RETRY_UNTIL_DONE": "orchestrator.core.retry",
+    "Retry": "orchestrator.core.retry",
+    "ApplicationError": _ERRORS,
+    "ConfigurationError": _ERRORS,
+    "ForbiddenInWorkflow": _ERRORS,
+    "InvalidPayload": _ERRORS,
+    "InvalidWorkflowId": _ERRORS,
+    "NondeterminismError": _ERRORS,
+    "OrchestratorError": _ERRORS,
+    "PayloadTooLarge": _ERRORS,
+    "QueryTimeout": _ERRORS,
+    "RunClosed": _ERRORS,
+    "RunExists": _ERRORS,
+    "RunNotFound": _ERRORS,
+    "StepCancelled": _ERRORS,
+    "StepError": _ERRORS,
+    "StepLost": _ERRORS,
+    "StepTimeout": _ERRORS,
+    "StoreUnavailable": _ERRORS,
+    "UnknownQuery": _ERRORS,
+    "UnknownWorkflow": _ERRORS,
+    "UsageError": _ERRORS,
+    "WorkflowFailed": _ERRORS,
+}
+
+__all__ = [
+    "RETRY_UNTIL_DONE",
+    "ApplicationError",
+    "AsyncRunHandle",
+    "ConfigurationError",
+    "Failure",
+    "ForbiddenInWorkflow",
+    "InvalidPayload",
+    "InvalidWorkflowId",
+    "NondeterminismError",
+    "Orchestrator",
+    "OrchestratorError",
+    "PayloadTooLarge",
+    "QueryTimeout",
+    "Retry",
+    "RunClosed",
+    "RunExists",
+    "RunHandle",
+    "RunNotFound",
+    "RunSummary",
+    "StepCancelled",
+    "StepError",
+    "StepLost",
+    "StepOptions",
+    "StepTimeout",
+    "StoreUnavailable",
+    "UnknownQuery",
+    "UnknownWorkflow",
+    "UsageError",
+    "Workflow",
+    "WorkflowFailed",
+    "step",
+    "workflow",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(home)
+    found: object = module if home == f"{__name__}.{name}" else getattr(module, name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -19,6 +19,7 @@ OrchestratorError             base; caught only at a process boundary
 │   ├── StepTimeout           one of its four time-outs
 │   ├── StepLost              its worker died, every time
 │   └── StepCancelled         cancelled or revoked
+├── ActivationFailed          the engine's own: the run is blocked, with the reason
 ├── StoreUnavailable          back off: no answer; what was asked may have happened
 └── QueryTimeout              back off: no orchestrator answered in time
 
@@ -278,6 +279,33 @@ class StepLost(StepError):
 
 class StepCancelled(StepError):
     """A step was cancelled or revoked before it gave a result."""
+
+
+class ActivationFailed(OrchestratorError):
+    """An activation could not be carried out; the engine blocks the run and records why.
+
+    `kind` is "nondeterminism", "bug", "forbidden", "deadline", "limit" or "unknown_workflow".
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of a `RunBlocked` event
+        self,
+        kind: str,
+        message: str,
+        where: str = "",
+        traceback: str = "",
+        recorded: str = "",
+        issued: str = "",
+    ) -> None:
+        super().__init__(kind, message, where, traceback, recorded, issued)
+        self.kind = kind
+        self.message = message
+        self.where = where
+        self.traceback = traceback
+        self.recorded = recorded
+        self.issued = issued
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}" + (f" ({self.where})" if self.where else "")
 
 
 class StoreUnavailable(OrchestratorError):

@@ -5,14 +5,15 @@ Invariant F1: a `Failure` is plain JSON, bounded in every part, and holds no loc
 
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.core.limits import (
     FAILURE_CAUSES_MAX,
     FAILURE_MESSAGE_CHARS_MAX,
     FAILURE_TRACEBACK_CHARS_MAX,
+    INLINE_BYTES_MAX,
 )
-from orchestrator.core.values import Json
+from orchestrator.core.values import Json, canonical
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,14 @@ class Failure:
         if self.cause is not None:
             data["cause"] = self.cause.as_json()
         return data
+
+    def bounded(self) -> "Failure":
+        """Return the failure without details that are too large for a history (F1)."""
+        size = 0 if self.details is None else len(canonical(self.details))
+        if size <= INLINE_BYTES_MAX:
+            return self
+        note = f"{self.message} (details of {size} bytes left out)"
+        return replace(self, details=None, message=note)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> "Failure":

@@ -68,6 +68,8 @@ RUN_TRANSITIONS: dict[RunState, dict[RunFact, RunState]] = {
     },
     RunState.COMPENSATION_FAILED: {
         RunFact.COMPENSATION_STARTED: RunState.COMPENSATION_FAILED,
+        # Of another saga of the run: what is left parked lies behind a point of no return.
+        RunFact.COMPENSATION_COMPLETED: RunState.PARKED,
         RunFact.STEP_PARKED: RunState.COMPENSATION_FAILED,
         RunFact.STEP_UNPARKED: RunState.COMPENSATING,
     },

@@ -27,6 +27,16 @@ def canonical(value: Json) -> bytes:
     return _encoder.encode(value).encode()
 
 
+def loads(data: bytes | str) -> Json:
+    """Return the value that `data` encodes.
+
+    Raises:
+        ValueError: Not JSON; the text names the place.
+    """
+    value: Json = json.loads(data)
+    return value
+
+
 def digest(value: Json) -> str:
     """Return the SHA-256 of the canonical encoding, in hex."""
     return hashlib.sha256(canonical(value)).hexdigest()

@@ -13,7 +13,8 @@ one on Redis or Valkey.  Each guarantees:
     H6  At most one worker holds a claim on an attempt; a claim, an outcome or a heartbeat for an
         attempt that is not current, or not the caller's, changes nothing.
     H7  A commit that gives an attempt up changes nothing unless the attempt's claim is still there
-        and has expired (an outcome posted meanwhile has removed it).
+        and has expired (`given_up`), the attempt is current without an outcome (`unposted`), or
+        current and unclaimed (`unclaimed`): an outcome that was acknowledged is never overtaken.
     H8  Of two starts with one id one wins; the other learns which run is open.
     H9  Every call may be repeated after a lost answer: the repetition changes nothing and says so.
 
@@ -199,6 +200,9 @@ class Commit:
             once, and the script itself posts its outcome, kind "cancelled", to the inbox; one that
             is claimed becomes "cancelling", which its worker learns with the next renewal.
         given_up: Attempts whose claim must still be there and expired (H7); it is removed.
+        unposted: Attempts that must be current and have no outcome posted yet (H7): a time-out
+            gives them up, although their claim may be alive.
+        unclaimed: Attempts that must be current and not claimed (H7).
         timers_set: Instant by timer.
         timers_removed: Timers to remove; one that is not there is no error.
         messages: For the broker: pushed in the same act where it is the same Redis and database,
@@ -218,6 +222,8 @@ class Commit:
     steps_settled: Sequence[AttemptKey] = ()
     steps_cancelled: Sequence[int] = ()
     given_up: Sequence[AttemptKey] = ()
+    unposted: Sequence[AttemptKey] = ()
+    unclaimed: Sequence[AttemptKey] = ()
     timers_set: Mapping[TimerKey, int] = field(default_factory=dict)
     timers_removed: Sequence[TimerKey] = ()
     messages: Sequence[Message] = ()
@@ -231,7 +237,7 @@ class CommitResult(Enum):
     COMMITTED = "committed"
     FENCED = "fenced"  #: the lease is not held (H3): drop the partition
     CONFLICT = "conflict"  #: history does not end at the expected head (H4): reload the run
-    CLAIMED = "claimed"  #: a given-up attempt is alive, or its outcome was posted (H7): reload
+    CLAIMED = "claimed"  #: a given-up attempt is not as expected (H7): reload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

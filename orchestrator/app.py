@@ -1,0 +1,282 @@
+"""The app object: workflows beside a Celery app's tasks, and what serves them.
+
+A1  Importing and decorating reaches nothing: no configuration is read and no connection opened
+    before something is started, asked or run.
+A2  One Celery app has one orchestrator; `Orchestrator.of` finds it again.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from celery import Celery
+
+from orchestrator.blobs import DirectoryBlobs
+from orchestrator.client import reading
+from orchestrator.client.address import broker_url, is_same_place, store_url_of_broker
+from orchestrator.client.aio import AsyncRuns
+from orchestrator.client.connection import Connection, Store
+from orchestrator.client.handle import RunHandle
+from orchestrator.client.ids import checked_workflow_id
+from orchestrator.client.messages import Target
+from orchestrator.client.on_loop import ClientStoreOnLoop
+from orchestrator.client.port import run_in_place
+from orchestrator.client.reading import LIST_LIMIT
+from orchestrator.client.registration import WorkflowOptions, define, register
+from orchestrator.client.summary import RunSummary
+from orchestrator.client.workflow import Workflow
+from orchestrator.core.definition import WorkflowDefinition
+from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
+from orchestrator.payloads import PydanticCodec
+from orchestrator.store.connect import connect, connect_async
+from orchestrator.store.redis import RedisStore
+from orchestrator.worker import install
+from orchestrator.worker.protocol import StepProtocol
+
+if TYPE_CHECKING:
+    from orchestrator.engine.process import Engine
+    from orchestrator.engine.settings import EngineSettings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Where large results lie unless told otherwise; workers and orchestrators must share it.
+BLOBS_VARIABLE = "ORCHESTRATOR_BLOBS"
+BLOBS_DEFAULT = ".orchestrator/blobs"
+
+_ATTRIBUTE = "orchestrator"
+
+
+class Orchestrator:
+    """Durable workflows for a Celery app.
+
+    Args:
+        app: The Celery app; its tasks are the steps, and need no change.
+        store: Where the histories lie: an address (``redis://…``), or a store object for tests.
+            None for the broker's own Redis and database, where a step's message is sent in the
+            same act as its event; anywhere else messages take the way through an outbox.
+        prefix: Of every key: namespaces may share a server.
+        partitions: How many; chosen once per namespace and recorded there.  None adopts what is
+            recorded, or the default.
+        blobs: Directory for large results, shared by workers and orchestrators; None for the
+            environment's ``ORCHESTRATOR_BLOBS``, or ``.orchestrator/blobs``.
+
+    Raises:
+        ConfigurationError: The app has an orchestrator already.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        *,
+        store: str | Store | None = None,
+        prefix: str = "orc",
+        partitions: int | None = None,
+        blobs: str | Path | None = None,
+    ) -> None:
+        if getattr(app, _ATTRIBUTE, None) is not None:
+            raise ConfigurationError(
+                f"Celery app {app.main!r}", "an orchestrator", "use Orchestrator.of(app)"
+            )
+        self.app = app
+        self.codec = PydanticCodec()
+        self.blobs = DirectoryBlobs(
+            blobs if blobs is not None else os.environ.get(BLOBS_VARIABLE, BLOBS_DEFAULT)
+        )
+        self._given = store
+        self._prefix = prefix
+        self._partitions = partitions
+        self._definitions: dict[str, WorkflowDefinition] = {}
+        self._workflows: dict[str, Workflow[..., Any]] = {}
+        self._connection = Connection(
+            self._open_store,
+            self._open_async_store if isinstance(store, str | None) else None,
+            codec=self.codec,
+            registry=self._definitions,
+            blobs=self.blobs,
+        )
+        self.aio = AsyncRuns(self._connection)
+        setattr(app, _ATTRIBUTE, self)
+        install(app, self._step_protocol)
+
+    @classmethod
+    def of(cls, app: Celery) -> "Orchestrator":
+        """Return the orchestrator of `app`.
+
+        Raises:
+            ConfigurationError: It has none.
+        """
+        found = getattr(app, _ATTRIBUTE, None)
+        if not isinstance(found, cls):
+            raise ConfigurationError(
+                f"Celery app {app.main!r}",
+                "no orchestrator",
+                "the module named with -A has to make one: orc = Orchestrator(app)",
+            )
+        return found
+
+    @property
+    def registry(self) -> Mapping[str, WorkflowDefinition]:
+        """The workflows of this app, by name."""
+        return MappingProxyType(self._definitions)
+
+    @property
+    def store(self) -> Store:
+        """The store, connected at the first use."""
+        return self._connection.store
+
+    @property
+    def store_url(self) -> str:
+        """Address of the store, as given or as the broker's.
+
+        Raises:
+            ConfigurationError: The broker is no Redis, and no store was named; or the store is an
+                object, which has no address.
+        """
+        if self._given is not None and not isinstance(self._given, str):
+            raise ConfigurationError("store address", "a store object", "an address is wanted")
+        return self._given or store_url_of_broker(broker_url(self.app.conf))
+
+    @property
+    def sends_directly(self) -> bool:
+        """Whether messages are pushed in the commit itself: store and broker are one place."""
+        if self._given is not None and not isinstance(self._given, str):
+            return False
+        options = self.app.conf.broker_transport_options or {}
+        return is_same_place(broker_url(self.app.conf), self.store_url, options)
+
+    # --- workflows -------------------------------------------------------------------------------
+
+    @overload
+    def workflow(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+
+    @overload
+    def workflow(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        version: str = "",
+        signals: Mapping[str, Any] | None = None,
+        failure_types: tuple[type[BaseException], ...] = (),
+        bugs_fail: bool = False,
+    ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
+
+    def workflow(
+        self,
+        function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        version: str = "",
+        signals: Mapping[str, Any] | None = None,
+        failure_types: tuple[type[BaseException], ...] = (),
+        bugs_fail: bool = False,
+    ) -> Any:
+        """Register an ``async def`` as a workflow; bare, or with options.
+
+        Args:
+            function: At the top of a module.  Its annotated parameters are the input, its
+                annotated result the output; both are validated.
+            name: Under which histories know it; the function's own unless given.
+            version: See `WorkflowDefinition`, also for the others.
+            signals: See there.
+            failure_types: See there.
+            bugs_fail: See there.
+
+        Raises:
+            ConfigurationError: It cannot be a workflow, or its name is taken.
+        """
+        options = WorkflowOptions(
+            name=name,
+            version=version,
+            signals=signals,
+            failure_types=failure_types,
+            bugs_fail=bugs_fail,
+        )
+        if function is None:
+            return functools.partial(self._registered, options)
+        return self._registered(options, function)
+
+    def _registered(
+        self, options: WorkflowOptions, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> Workflow[P, R]:
+        definition, encode_input = define(function, options, self.codec)
+        register(self._definitions, definition)
+        workflow = Workflow(function, definition, encode_input, self._connection.sessions)
+        self._workflows[definition.name] = workflow
+        return workflow
+
+    def get_workflow(self, name: str) -> Workflow[..., Any]:
+        """Return the workflow of that name.
+
+        Raises:
+            UnknownWorkflow: This app has none.
+        """
+        if name not in self._workflows:
+            raise UnknownWorkflow(name, tuple(sorted(self._workflows)))
+        return self._workflows[name]
+
+    # --- runs ------------------------------------------------------------------------------------
+
+    def run(self, id: str, run: int | None = None) -> RunHandle[Any]:
+        """Return a handle on a run; None is the latest one of the id.  Reaches nothing."""
+        target = Target(workflow_id=checked_workflow_id(id), run=run or 0)
+        return RunHandle(self._connection.sessions, target)
+
+    def list(
+        self,
+        *,
+        open: bool = True,
+        closed: bool = True,
+        type: str | None = None,
+        status: str | None = None,
+        limit: int = LIST_LIMIT,
+    ) -> Sequence[RunSummary]:
+        """Return up to `limit` runs, newest first, the latest of each id; see `list_runs`."""
+        work = reading.list_runs(
+            self._connection.sessions.blocking(),
+            reading.Wanted(open=open, closed=closed, type=type, status=status, limit=limit),
+        )
+        return run_in_place(work)
+
+    def engine(self, settings: "EngineSettings | None" = None) -> "Engine":
+        """Return a new orchestrator process' engine; its `run` blocks until it is stopped."""
+        # Not at the top: a client or a worker has no use for the engine.
+        from orchestrator.dispatch import CeleryDispatcher
+        from orchestrator.engine.process import Engine
+        from orchestrator.engine.settings import EngineSettings
+        from orchestrator.local import ThreadedLocalRunner
+
+        return Engine(
+            store=self.store,
+            registry=self.registry,
+            dispatcher=CeleryDispatcher(self.app),
+            blobs=self.blobs,
+            local=ThreadedLocalRunner(self.app, self.codec, self.blobs),
+            settings=settings or EngineSettings(),
+            needs_relay=not self.sends_directly,
+        )
+
+    # --- connections -----------------------------------------------------------------------------
+
+    def _open_store(self) -> Store:
+        if self._given is not None and not isinstance(self._given, str):
+            return self._given
+        return RedisStore(
+            connect(self.store_url),
+            prefix=self._prefix,
+            partitions=self._partitions,
+            direct_queues=self.sends_directly,
+        )
+
+    def _open_async_store(self) -> ClientStoreOnLoop:
+        return ClientStoreOnLoop(
+            connect_async(self.store_url), prefix=self._prefix, partitions=self._partitions
+        )
+
+    def _step_protocol(self) -> StepProtocol:
+        return StepProtocol(self.store, self.blobs, self.codec)

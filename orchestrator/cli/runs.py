@@ -1,0 +1,295 @@
+"""``celery -A … workflow``: start runs, look at them, write to them."""
+
+import getpass
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from celery.bin.base import CeleryCommand, handle_preload_options
+
+from orchestrator.app import Orchestrator
+from orchestrator.cli import tables
+from orchestrator.cli.app import orchestrator_of
+from orchestrator.cli.errors import EXIT_NO, Refusal, worded
+from orchestrator.cli.values import JsonValue
+from orchestrator.client.handle import RunHandle
+from orchestrator.client.messages import DECISIONS, QUERY_TIMEOUT_S
+from orchestrator.client.reading import LIST_LIMIT, Verification
+from orchestrator.client.summary import HistoryEvent
+from orchestrator.core.events import encode
+from orchestrator.core.values import Json
+
+_json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_run_option = click.option(
+    "--run", type=click.IntRange(1), help="Which run of the id; else the latest."
+)
+_id_argument = click.argument("workflow_id", metavar="ID")
+
+
+@click.group(name="workflow")
+@click.pass_context
+@handle_preload_options
+def workflow(ctx: click.Context) -> None:
+    """Start, list, show and steer workflow runs."""
+
+
+@workflow.command("start", cls=CeleryCommand)
+@click.argument("name")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    type=JsonValue(),
+    help="One positional argument as JSON, @file or -; repeat it for more.",
+)
+@click.option("--id", "workflow_id", help="The workflow id; else one is made up.")
+@click.option("--wait", is_flag=True, help="Wait for the result and print it.")
+@click.option("--timeout", type=float, help="Seconds to wait at most.")
+@_json_flag
+@click.pass_context
+@worded
+def start(  # noqa: PLR0913 - one parameter per option
+    ctx: click.Context,
+    *,
+    name: str,
+    inputs: Sequence[Json],
+    workflow_id: str | None,
+    wait: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
+    """Start a run of workflow NAME."""
+    handle = _orchestrator(ctx).get_workflow(name).apply_async(inputs, task_id=workflow_id)
+    if wait:
+        handle.result(timeout)
+        _print_summary(handle, as_json=as_json)
+    elif as_json:
+        tables.print_json({"workflow_id": handle.workflow_id, "run": handle.run})
+    else:
+        click.echo(handle.workflow_id)
+
+
+@workflow.command("list", cls=CeleryCommand)
+@click.option("--open", "only_open", is_flag=True, help="Open runs only.")
+@click.option("--closed", "only_closed", is_flag=True, help="Ended runs only.")
+@click.option("--type", "type_", help="Runs of this workflow only.")
+@click.option("--status", help="Runs of this status only.")
+@click.option("--limit", default=LIST_LIMIT, show_default=True, type=click.IntRange(1))
+@_json_flag
+@click.pass_context
+@worded
+def list_(  # noqa: PLR0913 - one parameter per option
+    ctx: click.Context,
+    *,
+    only_open: bool,
+    only_closed: bool,
+    type_: str | None,
+    status: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List runs, newest first."""
+    if only_open and only_closed:
+        raise click.UsageError("--open and --closed exclude each other")
+    runs = _orchestrator(ctx).list(
+        open=not only_closed, closed=not only_open, type=type_, status=status, limit=limit
+    )
+    if as_json:
+        tables.print_json([run.as_json() for run in runs])
+    else:
+        tables.console().print(tables.runs_table(runs))
+
+
+@workflow.command("show", cls=CeleryCommand)
+@_id_argument
+@_run_option
+@_json_flag
+@click.pass_context
+@worded
+def show(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bool) -> None:
+    """Show a run: how it is, every event of its history, and whether the history holds."""
+    handle = _handle(ctx, workflow_id, run)
+    summary, verification = handle.describe(), handle.verify()
+    try:
+        history = handle.history()
+    except ValueError as error:
+        raise Refusal(f"history of {workflow_id} cannot be read: {error}", EXIT_NO) from error
+    if as_json:
+        tables.print_json(
+            {
+                "run": summary.as_json(),
+                "history": [_event_json(each) for each in history],
+                "verification": _verification_json(verification),
+            }
+        )
+    else:
+        console = tables.console()
+        console.print(tables.header_table(summary, history, verification))
+        console.print()
+        console.print(tables.history_table(history))
+    if not verification:
+        ctx.exit(EXIT_NO)
+
+
+@workflow.command("signal", cls=CeleryCommand)
+@_id_argument
+@click.argument("name")
+@click.argument("payload", type=JsonValue(), required=False)
+@click.option("--signal-id", help="The same id again is the same signal.")
+@_run_option
+@_json_flag
+@click.pass_context
+@worded
+def signal(  # noqa: PLR0913 - one parameter per option
+    ctx: click.Context,
+    *,
+    workflow_id: str,
+    name: str,
+    payload: Json,
+    signal_id: str | None,
+    run: int | None,
+    as_json: bool,
+) -> None:
+    """Send signal NAME with PAYLOAD (JSON, @file or -) to run ID."""
+    sent = _handle(ctx, workflow_id, run).signal(name, payload, id=signal_id)
+    _print_done(f"signal {name} sent to {workflow_id}", {"signal_id": sent}, as_json=as_json)
+
+
+@workflow.command("query", cls=CeleryCommand)
+@_id_argument
+@click.argument("name")
+@click.argument("args", nargs=-1, type=JsonValue())
+@click.option("--timeout", default=QUERY_TIMEOUT_S, show_default=True, help="Seconds.")
+@_run_option
+@click.pass_context
+@worded
+def query(
+    ctx: click.Context,
+    *,
+    workflow_id: str,
+    name: str,
+    args: Sequence[Json],
+    timeout: float,
+    run: int | None,
+) -> None:
+    """Ask run ID the query NAME and print the answer as JSON.
+
+    Every workflow answers "stack": where each of its tasks waits.
+    """
+    tables.print_json(_handle(ctx, workflow_id, run).query(name, *args, timeout=timeout))
+
+
+@workflow.command("cancel", cls=CeleryCommand)
+@_id_argument
+@click.option("--reason", default="", help="Goes into the history.")
+@_run_option
+@_json_flag
+@click.pass_context
+@worded
+def cancel(
+    ctx: click.Context, *, workflow_id: str, reason: str, run: int | None, as_json: bool
+) -> None:
+    """Ask run ID to stop; its code may clean up, its sagas compensate."""
+    _handle(ctx, workflow_id, run).cancel(reason)
+    _print_done(f"{workflow_id} was asked to stop", {}, as_json=as_json)
+
+
+@workflow.command("terminate", cls=CeleryCommand)
+@_id_argument
+@click.option("--reason", default="", help="Goes into the history.")
+@_run_option
+@_json_flag
+@click.pass_context
+@worded
+def terminate(
+    ctx: click.Context, *, workflow_id: str, reason: str, run: int | None, as_json: bool
+) -> None:
+    """End run ID without its code; open sagas are compensated all the same."""
+    _handle(ctx, workflow_id, run).terminate(reason)
+    _print_done(f"{workflow_id} is being terminated", {}, as_json=as_json)
+
+
+@workflow.command("resolve", cls=CeleryCommand)
+@_id_argument
+@click.argument("step", type=click.IntRange(1))
+@click.argument("decision", type=click.Choice(DECISIONS))
+@click.option("--reason", default="", help="Goes into the history; skip and done need one.")
+@click.option("--by", default=getpass.getuser, show_default="you", help="Who decided.")
+@_run_option
+@_json_flag
+@click.pass_context
+@worded
+def resolve(  # noqa: PLR0913 - one parameter per option
+    ctx: click.Context,
+    *,
+    workflow_id: str,
+    step: int,
+    decision: str,
+    reason: str,
+    by: str,
+    run: int | None,
+    as_json: bool,
+) -> None:
+    """Decide about STEP of run ID, which gave up and waits for a person.
+
+    retry: attempt it again.  skip: go on without it.  done: you did it by hand.
+    """
+    _handle(ctx, workflow_id, run).resolve(step, decision, reason=reason, by=by)
+    _print_done(f"{workflow_id} step {step}: {decision}", {}, as_json=as_json)
+
+
+@workflow.command("verify", cls=CeleryCommand)
+@_id_argument
+@_run_option
+@_json_flag
+@click.pass_context
+@worded
+def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bool) -> None:
+    """Recompute the hash chain over the history of run ID."""
+    found = _handle(ctx, workflow_id, run).verify()
+    if as_json:
+        tables.print_json(_verification_json(found))
+    elif found:
+        click.echo(f"{workflow_id}: {found.events} events, verified")
+    if not found:
+        if as_json:
+            ctx.exit(EXIT_NO)
+        raise Refusal(f"{workflow_id}: broken at event {found.bad_seq}: {found.reason}", EXIT_NO)
+
+
+def _orchestrator(ctx: click.Context) -> Orchestrator:
+    return orchestrator_of(ctx.obj.app)
+
+
+def _handle(ctx: click.Context, workflow_id: str, run: int | None) -> RunHandle[Any]:
+    return _orchestrator(ctx).run(workflow_id, run)
+
+
+def _print_summary(handle: RunHandle[Any], *, as_json: bool) -> None:
+    summary = handle.describe()
+    if as_json:
+        tables.print_json(summary.as_json())
+    else:
+        tables.print_json(summary.result)
+
+
+def _print_done(text: str, data: dict[str, Json], *, as_json: bool) -> None:
+    if as_json:
+        tables.print_json({"ok": True, **data})
+    else:
+        click.echo(text)
+
+
+def _event_json(each: HistoryEvent) -> Json:
+    event: Json = json.loads(encode(each.event))
+    return {"seq": each.seq, "head": each.head, "event": event}
+
+
+def _verification_json(found: Verification) -> Json:
+    return {
+        "verified": bool(found),
+        "events": found.events,
+        "bad_seq": found.bad_seq,
+        "reason": found.reason,
+    }

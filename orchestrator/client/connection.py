@@ -1,0 +1,105 @@
+"""One app's connections to its store, made when they are first needed.
+
+C1  Nothing is connected, and no configuration read, before somebody asks.
+C2  An asyncio connection belongs to the event loop it was made on; each loop gets its own.
+"""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+from orchestrator.client.handle import Sessions
+from orchestrator.client.port import (
+    AsyncStore,
+    BlockingStore,
+    Bridged,
+    in_place,
+    in_thread,
+    pause_in_place,
+)
+from orchestrator.client.session import Session
+from orchestrator.core.definition import Codec, WorkflowDefinition
+from orchestrator.engine.ports import BlobStore
+from orchestrator.store.ports import OwnerStore, WorkerStore
+
+
+class Store(BlockingStore, OwnerStore, WorkerStore, Protocol):
+    """Everything a store does, for everybody."""
+
+
+class ClosableStore(AsyncStore, Protocol):
+    """A store on an event loop, with connections to close."""
+
+    async def aclose(self) -> None:
+        """Close them."""
+        ...
+
+
+class Connection:
+    """The way to the store, and the sessions over it.
+
+    Args:
+        open_store: Makes the blocking store; called once.
+        open_async_store: Makes one for the running event loop; None bridges the blocking one by
+            threads.
+        codec: Of the app.
+        registry: The workflows that this process knows.
+        blobs: Where large results lie; made when first needed.
+    """
+
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        open_async_store: Callable[[], ClosableStore] | None,
+        *,
+        codec: Codec,
+        registry: Mapping[str, WorkflowDefinition],
+        blobs: BlobStore,
+    ) -> None:
+        self._open_store = open_store
+        self._open_async_store = open_async_store
+        self._codec = codec
+        self._registry = registry
+        self._blobs = blobs
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+        self._on_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, ClosableStore] = (
+            WeakKeyDictionary()
+        )
+        self.sessions = Sessions(self._blocking, self._on_running_loop)
+
+    @property
+    def store(self) -> Store:
+        """The blocking store, connected at the first use."""
+        with self._lock:
+            if self._store is None:
+                self._store = self._open_store()
+            return self._store
+
+    async def close(self) -> None:
+        """Close the running event loop's connections; the next call makes new ones."""
+        store = self._on_loops.pop(asyncio.get_running_loop(), None)
+        if store is not None:
+            await store.aclose()
+
+    def _blocking(self) -> Session:
+        return self._session(Bridged(self.store, in_place), pause_in_place)
+
+    def _on_running_loop(self) -> Session:
+        if self._open_async_store is None:
+            return self._session(Bridged(self.store, in_thread), asyncio.sleep)
+        loop = asyncio.get_running_loop()
+        if loop not in self._on_loops:
+            self._on_loops[loop] = self._open_async_store()
+        return self._session(self._on_loops[loop], asyncio.sleep)
+
+    def _session(self, store: AsyncStore, pause: Callable[[float], Awaitable[None]]) -> Session:
+        return Session(
+            store=store,
+            pause=pause,
+            codec=self._codec,
+            registry=self._registry,
+            blobs=self._blobs,
+        )

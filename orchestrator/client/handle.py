@@ -1,0 +1,196 @@
+"""Handles on a run, one for plain code and one for ``asyncio``.
+
+Both do what `messages` and `reading` do, and nothing of their own.  A handle holds no connection:
+it is cheap, and asks its app for one with each call.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Generic, TypeVar, cast
+
+from orchestrator.client import messages, reading
+from orchestrator.client.messages import Target
+from orchestrator.client.port import run_in_place
+from orchestrator.client.reading import Verification
+from orchestrator.client.session import Session
+from orchestrator.client.summary import HistoryEvent, RunSummary
+from orchestrator.core.values import Json
+
+R = TypeVar("R")
+
+#: A wait, in seconds or as an interval; None for the call's own default.
+Timeout = float | timedelta | None
+
+
+class Sessions:
+    """Where handles get their way to the store: blocking, or on the running event loop."""
+
+    def __init__(
+        self, blocking: Callable[[], Session], on_running_loop: Callable[[], Session]
+    ) -> None:
+        self.blocking = blocking
+        self.on_running_loop = on_running_loop
+
+
+class AsyncRunHandle(Generic[R]):
+    """A run of a workflow, for code on an event loop.
+
+    Args:
+        sessions: See `Sessions`.
+        target: Run 0 is the latest one of the id, at each call.
+    """
+
+    def __init__(self, sessions: Sessions, target: Target) -> None:
+        self._sessions = sessions
+        self._target = target
+
+    @property
+    def workflow_id(self) -> str:
+        """The id it was started with."""
+        return self._target.workflow_id
+
+    @property
+    def run(self) -> int:
+        """Which run of the id, from 1; 0 is the latest one."""
+        return self._target.run
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.workflow_id} run {self.run or 'latest'}>"
+
+    async def result(self, timeout: Timeout = None) -> R:
+        """See `reading.result`; None waits for ever."""
+        session = self._sessions.on_running_loop()
+        return cast("R", await reading.result(session, self._target, seconds(timeout)))
+
+    async def describe(self) -> RunSummary:
+        """See `reading.describe`."""
+        return await reading.describe(self._sessions.on_running_loop(), self._target)
+
+    async def status(self) -> str:
+        """Return the run's status: a `core.states.RunState` value, or "blocked"."""
+        return (await self.describe()).status
+
+    async def state(self, type: Any = None) -> Any:
+        """See `reading.state`."""
+        return await reading.state(self._sessions.on_running_loop(), self._target, type)
+
+    async def history(self) -> list[HistoryEvent]:
+        """See `reading.history`."""
+        return await reading.history(self._sessions.on_running_loop(), self._target)
+
+    async def verify(self) -> Verification:
+        """See `reading.verify`."""
+        return await reading.verify(self._sessions.on_running_loop(), self._target)
+
+    async def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> str:
+        """See `messages.signal`."""
+        session = self._sessions.on_running_loop()
+        return await messages.signal(session, self._target, name, payload, id)
+
+    async def query(self, name: str, *args: Any, timeout: Timeout = None) -> Json:
+        """See `messages.query`."""
+        session = self._sessions.on_running_loop()
+        return await messages.query(session, self._target, name, args, seconds(timeout))
+
+    async def cancel(self, reason: str = "") -> None:
+        """See `messages.cancel`."""
+        await messages.cancel(self._sessions.on_running_loop(), self._target, reason)
+
+    async def terminate(self, reason: str = "") -> None:
+        """See `messages.terminate`."""
+        await messages.terminate(self._sessions.on_running_loop(), self._target, reason)
+
+    async def resolve(self, step: int, decision: str, *, reason: str = "", by: str = "") -> None:
+        """See `messages.resolve`."""
+        session = self._sessions.on_running_loop()
+        await messages.resolve(session, self._target, step, decision, reason=reason, by=by)
+
+
+class RunHandle(Generic[R]):
+    """A run of a workflow, for plain code.
+
+    Args:
+        sessions: See `Sessions`.
+        target: Run 0 is the latest one of the id, at each call.
+    """
+
+    def __init__(self, sessions: Sessions, target: Target) -> None:
+        self._sessions = sessions
+        self._target = target
+
+    @property
+    def workflow_id(self) -> str:
+        """The id it was started with."""
+        return self._target.workflow_id
+
+    @property
+    def id(self) -> str:
+        """The same, under the name that Celery's results give it."""
+        return self._target.workflow_id
+
+    @property
+    def run(self) -> int:
+        """Which run of the id, from 1; 0 is the latest one."""
+        return self._target.run
+
+    @property
+    def aio(self) -> AsyncRunHandle[R]:
+        """The same run for code on an event loop."""
+        return AsyncRunHandle(self._sessions, self._target)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.workflow_id} run {self.run or 'latest'}>"
+
+    def result(self, timeout: Timeout = None) -> R:
+        """See `reading.result`; None waits for ever."""
+        work = reading.result(self._sessions.blocking(), self._target, seconds(timeout))
+        return cast("R", run_in_place(work))
+
+    def describe(self) -> RunSummary:
+        """See `reading.describe`."""
+        return run_in_place(reading.describe(self._sessions.blocking(), self._target))
+
+    def status(self) -> str:
+        """Return the run's status: a `core.states.RunState` value, or "blocked"."""
+        return self.describe().status
+
+    def state(self, type: Any = None) -> Any:
+        """See `reading.state`."""
+        return run_in_place(reading.state(self._sessions.blocking(), self._target, type))
+
+    def history(self) -> list[HistoryEvent]:
+        """See `reading.history`."""
+        return run_in_place(reading.history(self._sessions.blocking(), self._target))
+
+    def verify(self) -> Verification:
+        """See `reading.verify`."""
+        return run_in_place(reading.verify(self._sessions.blocking(), self._target))
+
+    def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> str:
+        """See `messages.signal`."""
+        session = self._sessions.blocking()
+        return run_in_place(messages.signal(session, self._target, name, payload, id))
+
+    def query(self, name: str, *args: Any, timeout: Timeout = None) -> Json:
+        """See `messages.query`."""
+        session = self._sessions.blocking()
+        return run_in_place(messages.query(session, self._target, name, args, seconds(timeout)))
+
+    def cancel(self, reason: str = "") -> None:
+        """See `messages.cancel`."""
+        run_in_place(messages.cancel(self._sessions.blocking(), self._target, reason))
+
+    def terminate(self, reason: str = "") -> None:
+        """See `messages.terminate`."""
+        run_in_place(messages.terminate(self._sessions.blocking(), self._target, reason))
+
+    def resolve(self, step: int, decision: str, *, reason: str = "", by: str = "") -> None:
+        """See `messages.resolve`."""
+        session = self._sessions.blocking()
+        work = messages.resolve(session, self._target, step, decision, reason=reason, by=by)
+        run_in_place(work)
+
+
+def seconds(timeout: Timeout) -> float | None:
+    """Return a wait in seconds, as it was given or as an interval."""
+    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout

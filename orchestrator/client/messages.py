@@ -1,0 +1,248 @@
+"""What a client writes: starts, signals, questions, requests to stop, decisions.
+
+M1  Everything is validated here before it is sent, so that a mistake is the caller's at once and
+    never the run's later.
+M2  A message counts as delivered if one of its sendings was; a run that ended between two sendings
+    is asked whether its history has the message.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.client.ids import new_request_id
+from orchestrator.client.session import Deadline, Session
+from orchestrator.client.summary import history_event_of
+from orchestrator.core.definition import WorkflowDefinition
+from orchestrator.core.errors import (
+    ApplicationError,
+    InvalidPayload,
+    OrchestratorError,
+    QueryTimeout,
+    RunClosed,
+    RunExists,
+    RunNotFound,
+    StoreUnavailable,
+    UnknownQuery,
+    UsageError,
+)
+from orchestrator.core.events import CancelRequested, SignalReceived, TerminateRequested
+from orchestrator.core.values import Json
+from orchestrator.payloads import encode_payload
+from orchestrator.store.ports import Kind, Posted, PostedAnswer, RunKey, StartAnswer
+
+#: Seconds a query waits for its answer unless told otherwise.
+QUERY_TIMEOUT_S = 10.0
+#: What a person can decide about a parked step.
+DECISIONS = ("retry", "skip", "done")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The run a handle is about; `run` 0 is the latest one of its id.
+
+    `definition` is the workflow where the caller knows it, else it is looked up by the run's type.
+    """
+
+    workflow_id: str
+    run: int = 0
+    definition: WorkflowDefinition | None = None
+
+
+async def start(
+    session: Session,
+    workflow_id: str,
+    definition: WorkflowDefinition,
+    args: list[Json],
+    kwargs: dict[str, Json],
+) -> int:
+    """Open a run and return its number.
+
+    Raises:
+        RunExists: A run of this id is open, started by another request.
+        StoreUnavailable: No answer.  The run may have been started; start the same id again, and
+            `RunExists` tells that it was.
+    """
+    request_id = new_request_id()
+    body: dict[str, Json] = {"workflow": definition.name, "args": args, "kwargs": kwargs}
+    answer = await session.resend(
+        lambda: session.store.start(workflow_id, request_id=request_id, body=body)
+    )
+    if answer.answer is StartAnswer.EXISTS:
+        raise RunExists(workflow_id, answer.run, answer.status)
+    return answer.run
+
+
+async def signal(
+    session: Session, target: Target, name: str, payload: Any, signal_id: str | None
+) -> str:
+    """Send a signal and return its id.  The same id again is the same signal, and changes nothing.
+
+    Raises:
+        InvalidPayload: The workflow declares its signals, and this is none of them, or its payload
+            does not validate.
+        PayloadTooLarge: The payload as JSON is beyond its bound.
+        RunNotFound, RunClosed: No open run takes it.
+        StoreUnavailable: No answer; repeat it under the same id.
+    """
+    encoded = _signal_payload(session, await _definition_of(session, target), name, payload)
+    signal_id = signal_id or new_request_id()
+    body: dict[str, Json] = {"signal": name, "signal_id": signal_id, "payload": encoded}
+    await _deliver(session, target, Kind.SIGNAL, body, signal_id)
+    return signal_id
+
+
+async def cancel(session: Session, target: Target, reason: str) -> None:
+    """Ask the run to stop; its code may clean up.  Raises what `signal` does."""
+    await _request(session, target, Kind.CANCEL, reason)
+
+
+async def terminate(session: Session, target: Target, reason: str) -> None:
+    """End the run without its code, but with its compensations; raises what `signal` does."""
+    await _request(session, target, Kind.TERMINATE, reason)
+
+
+async def query(
+    session: Session, target: Target, name: str, args: tuple[Any, ...], timeout_s: float | None
+) -> Json:
+    """Return what the run's query handler answers.
+
+    Raises:
+        QueryTimeout: No orchestrator answered in time.
+        UnknownQuery: The workflow has no such query.
+        InvalidPayload: The arguments do not validate.
+        ApplicationError: The handler failed; `type` names its exception.
+        RunNotFound: No run has this id.
+    """
+    timeout_s = QUERY_TIMEOUT_S if timeout_s is None else timeout_s
+    timeout_ms = round(timeout_s * 1000)
+    subject = f"arguments of query {name!r}"
+    encoded = encode_payload(subject, None, list(args), session.codec)
+    reply_to = new_request_id()
+    now_ms = await session.store.now_ms()
+    body: dict[str, Json] = {
+        "query": name,
+        "args": encoded,
+        "reply_to": reply_to,
+        "deadline_ms": now_ms + timeout_ms,
+    }
+    deadline = Deadline(timeout_s)
+    posted = await session.resend(
+        lambda: session.store.post(target.workflow_id, Kind.QUERY, body, run=target.run)
+    )
+    if posted.answer is PostedAnswer.NOT_FOUND:
+        raise RunNotFound(target.workflow_id)
+    while wait_ms := deadline.slice_ms():
+        answer = await session.store.wait_for_answer(target.workflow_id, reply_to, wait_ms=wait_ms)
+        if answer is not None:
+            return _answer_value(target.workflow_id, name, answer)
+    raise QueryTimeout(target.workflow_id, name, timeout_ms)
+
+
+async def resolve(
+    session: Session, target: Target, step: int, decision: str, *, reason: str, by: str
+) -> None:
+    """Decide about a parked step; recorded in the history with reason and name.
+
+    Raises:
+        UsageError: No such decision, or "skip" and "done" without a reason.
+        RunNotFound, RunClosed: No open run takes it.
+        StoreUnavailable: No answer.  Look at the history before you decide again: a repeated
+            "retry" might meet the next failure.
+    """
+    if decision not in DECISIONS:
+        raise UsageError(f"decision {decision!r}: one of {', '.join(DECISIONS)} is wanted")
+    if decision != "retry" and not reason:
+        raise UsageError(f"decision {decision!r} needs a reason; it goes into the history")
+    body: dict[str, Json] = {"step": step, "decision": decision, "reason": reason, "by": by}
+    posted = await session.store.post(target.workflow_id, Kind.DECISION, body, run=target.run)
+    _check_posted(target, posted)
+
+
+async def _request(session: Session, target: Target, kind: Kind, reason: str) -> None:
+    request_id = new_request_id()
+    body: dict[str, Json] = {"reason": reason, "request_id": request_id}
+    await _deliver(session, target, kind, body, request_id)
+
+
+async def _deliver(
+    session: Session, target: Target, kind: Kind, body: Mapping[str, Json], message_id: str
+) -> None:
+    unanswered = 0
+
+    async def send() -> Posted:
+        nonlocal unanswered
+        try:
+            return await session.store.post(target.workflow_id, kind, body, run=target.run)
+        except StoreUnavailable:
+            unanswered += 1
+            raise
+
+    posted = await session.resend(send)
+    if posted.answer is PostedAnswer.POSTED:
+        return
+    # M2: 1. a sending lands, its answer is lost; 2. the run takes it and ends; 3. the next
+    # sending finds the run closed.
+    if unanswered and posted.run and await _has_message(session, target, posted.run, message_id):
+        return
+    _check_posted(target, posted)
+
+
+async def _has_message(session: Session, target: Target, run: int, message_id: str) -> bool:
+    key = RunKey(workflow_id=target.workflow_id, run=run)
+    for stored in await session.store.read_history(key):
+        event = history_event_of(stored).event
+        if isinstance(event, SignalReceived) and event.signal_id == message_id:
+            return True
+        if (
+            isinstance(event, CancelRequested | TerminateRequested)
+            and event.request_id == message_id
+        ):
+            return True
+    return False
+
+
+def _check_posted(target: Target, posted: Posted) -> None:
+    if posted.answer is PostedAnswer.NOT_FOUND:
+        raise RunNotFound(target.workflow_id)
+    if posted.answer is PostedAnswer.CLOSED:
+        raise RunClosed(target.workflow_id, posted.run, posted.status)
+
+
+async def _definition_of(session: Session, target: Target) -> WorkflowDefinition | None:
+    if target.definition is not None:
+        return target.definition
+    row = await session.resend(lambda: session.store.find_row(target.workflow_id))
+    if row is None:
+        raise RunNotFound(target.workflow_id)
+    return session.registry.get(row.get("type", ""))
+
+
+def _signal_payload(
+    session: Session, definition: WorkflowDefinition | None, name: str, payload: Any
+) -> Json:
+    subject = f"signal {name!r}"
+    kind: Any = None
+    if definition is not None and definition.signals is not None:
+        if name not in definition.signals:
+            known = ", ".join(sorted(definition.signals)) or "none"
+            raise InvalidPayload(subject, f"{definition.name} takes: {known}")
+        kind = definition.signals[name]
+    return encode_payload(subject, kind, payload, session.codec)
+
+
+def _answer_value(workflow_id: str, name: str, answer: dict[str, Json]) -> Json:
+    if "ok" in answer:
+        return answer["ok"]
+    kind, message = str(answer.get("error", "")), str(answer.get("message", ""))
+    error: OrchestratorError
+    if kind == "UnknownQuery":
+        # The message is the error's own text, which ends with the names.
+        known = tuple(message.rpartition("known: ")[2].split(", "))
+        error = UnknownQuery(workflow_id, name, known)
+    elif kind == "InvalidPayload":
+        subject, _, reason = message.partition(" does not validate: ")
+        error = InvalidPayload(subject, reason)
+    else:
+        error = ApplicationError(message, kind or "QueryFailed")
+    raise error

@@ -1,0 +1,280 @@
+"""What a client reads: a run's summary, result, state and history, and whether the history holds.
+
+None of it needs an orchestrator or a worker: everything lies in the store.
+"""
+
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from orchestrator.client.messages import Target
+from orchestrator.client.session import (
+    OUTAGE_MS_MAX,
+    RESEND_PAUSE_MS,
+    WAIT_MS_MAX,
+    Deadline,
+    Session,
+)
+from orchestrator.client.summary import (
+    HistoryEvent,
+    RunSummary,
+    history_event_of,
+    instant,
+    summary_of,
+)
+from orchestrator.core.definition import WorkflowDefinition
+from orchestrator.core.errors import (
+    InvalidPayload,
+    RunNotFound,
+    StoreUnavailable,
+    WorkflowFailed,
+)
+from orchestrator.core.events import (
+    ENDINGS,
+    Event,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    RunTerminated,
+)
+from orchestrator.core.failure import Failure
+from orchestrator.core.states import RunState
+from orchestrator.core.values import first_head, next_head
+from orchestrator.store.ports import RunKey, StoredEvent
+
+T = TypeVar("T")
+
+#: Rows a listing returns unless told otherwise.
+LIST_LIMIT = 100
+#: Rows looked at by a listing that filters; beyond it, name a narrower filter.
+LIST_SCAN_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """Whether a history is what the orchestrators wrote.
+
+    `events` were found; the first bad one is `bad_seq`, for `reason`; None and "" where all hold.
+    """
+
+    events: int
+    bad_seq: int | None = None
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.bad_seq is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which runs a listing is about; None takes every type, or every status."""
+
+    open: bool
+    closed: bool
+    type: str | None
+    status: str | None
+    limit: int
+
+    def has(self, run: RunSummary) -> bool:
+        """Return whether `run` is one of them."""
+        return self.type in (None, run.type) and self.status in (None, run.status)
+
+
+async def describe(session: Session, target: Target) -> RunSummary:
+    """Return the run at a glance.
+
+    Raises:
+        RunNotFound: No run has this id, or retention has removed it.
+    """
+    row = await session.resend(lambda: session.store.find_row(target.workflow_id))
+    if row is None:
+        raise RunNotFound(target.workflow_id)
+    latest = summary_of(target.workflow_id, row)
+    if target.run in (0, latest.run):
+        return latest
+    return await _describe_earlier(session, target)
+
+
+async def result(session: Session, target: Target, timeout_s: float | None) -> Any:
+    """Wait for the run's end and return its result, as the type the workflow declares.
+
+    Raises:
+        WorkflowFailed: It ended without one.
+        TimeoutError: It has not ended within `timeout_s` seconds; it goes on.
+        RunNotFound: No run has this id.
+        StoreUnavailable: No answer for longer than a restart takes.
+    """
+    deadline = Deadline(timeout_s)
+    summary = await _ridden_out(session, lambda: describe(session, target))
+    # From here on this run, also if another one of the id follows it.
+    target = Target(workflow_id=target.workflow_id, run=summary.run, definition=target.definition)
+    while not summary.is_closed:
+        wait_ms = deadline.slice_ms()
+        if not wait_ms:
+            raise TimeoutError(
+                f"{target.workflow_id} run {summary.run} is {summary.status} after {timeout_s} s"
+            )
+        await _ridden_out(session, functools.partial(_wait, session, summary, wait_ms))
+        summary = await _ridden_out(session, lambda: describe(session, target))
+    if summary.status != RunState.COMPLETED.value:
+        raise WorkflowFailed(summary.workflow_id, summary.run, summary.status, summary.failure)
+    return _result_of(session, target, summary)
+
+
+async def state(session: Session, target: Target, kind: Any) -> Any:
+    """Return what the run published last, as `kind` or as JSON; None where it published nothing.
+
+    Raises:
+        RunNotFound: No run has this id.
+        InvalidPayload: It is no `kind`.
+    """
+    published = (await describe(session, target)).state
+    if kind is None or published is None:
+        return published
+    try:
+        return session.codec.decode(kind, published)
+    except ValueError as error:
+        raise InvalidPayload(f"state of {target.workflow_id}", str(error)) from None
+
+
+async def history(session: Session, target: Target) -> list[HistoryEvent]:
+    """Return the events of the run, oldest first; [] for one that no orchestrator has seen yet.
+
+    Raises:
+        RunNotFound: No run has this id.
+        ValueError: An entry that is no event of this version; `verify` says which.
+    """
+    return [history_event_of(stored) for stored in await _stored(session, target)]
+
+
+async def verify(session: Session, target: Target) -> Verification:
+    """Recompute the hash chain over the run's history and name the first event that breaks it.
+
+    Raises:
+        RunNotFound: No run has this id.
+    """
+    # The row first: what is appended meanwhile is longer than the row says, never shorter.
+    summary = await describe(session, target)
+    stored = await session.store.read_history(summary.key)
+    checked = verify_chain(summary.key, stored)
+    if not checked or not summary.seq:
+        return checked
+    if len(stored) < summary.seq:
+        return Verification(
+            events=len(stored),
+            bad_seq=len(stored) + 1,
+            reason=f"missing: the row counts {summary.seq} events",
+        )
+    if stored[summary.seq - 1].head != summary.head:
+        return Verification(
+            events=len(stored), bad_seq=summary.seq, reason="the row has another head"
+        )
+    return checked
+
+
+def verify_chain(key: RunKey, stored: Sequence[StoredEvent]) -> Verification:
+    """Return what recomputing the chain over `stored`, a whole history, finds."""
+    head = first_head(key.workflow_id, key.run)
+    for index, entry in enumerate(stored):
+        seq, reason = index + 1, ""
+        head = next_head(head, entry.data)
+        if entry.seq != seq:
+            reason = f"missing: the next entry is event {entry.seq}"
+        elif entry.head != head:
+            reason = "its bytes, or those of an event before it, are not the ones that were chained"
+        else:
+            try:
+                history_event_of(entry)
+            except ValueError as error:
+                reason = str(error)
+        if reason:
+            return Verification(events=len(stored), bad_seq=seq, reason=reason)
+    return Verification(events=len(stored))
+
+
+async def list_runs(session: Session, wanted: Wanted) -> list[RunSummary]:
+    """Return the wanted ones of the newest ``LIST_SCAN_MAX`` runs, newest first."""
+    count = LIST_SCAN_MAX if wanted.type or wanted.status else wanted.limit
+    rows = await session.resend(
+        lambda: session.store.list_runs(open=wanted.open, closed=wanted.closed, count=count)
+    )
+    summaries = (summary_of(row["workflow_id"], row) for row in rows)
+    return [each for each in summaries if wanted.has(each)][: wanted.limit]
+
+
+def result_type(definition: WorkflowDefinition | None) -> Any:
+    """Return what the workflow's function says it returns; None where it says nothing."""
+    if definition is None:
+        return None
+    return get_type_hints(definition.function, include_extras=True).get("return")
+
+
+async def _wait(session: Session, summary: RunSummary, wait_ms: int) -> bool:
+    return await session.store.wait_for_event(summary.key, after_seq=summary.seq, wait_ms=wait_ms)
+
+
+async def _ridden_out(session: Session, read: Callable[[], Awaitable[T]]) -> T:
+    # Reading may be repeated for as long as the store is away; see R2 in the session.
+    away = Deadline(OUTAGE_MS_MAX / 1000)
+    pause_ms = RESEND_PAUSE_MS
+    while True:
+        try:
+            return await read()
+        except StoreUnavailable:
+            if not away.slice_ms():
+                raise
+            await session.pause(pause_ms / 1000)
+            pause_ms = min(WAIT_MS_MAX, pause_ms * 2)
+
+
+def _result_of(session: Session, target: Target, summary: RunSummary) -> Any:
+    definition = target.definition or session.registry.get(summary.type)
+    value = session.resolved(summary.result)
+    try:
+        return session.codec.decode(result_type(definition), value)
+    except ValueError as error:
+        raise InvalidPayload(f"result of {target.workflow_id}", str(error)) from None
+
+
+async def _stored(session: Session, target: Target) -> list[StoredEvent]:
+    summary = await describe(session, target)
+    return await session.resend(lambda: session.store.read_history(summary.key))
+
+
+async def _describe_earlier(session: Session, target: Target) -> RunSummary:
+    """Return a run that is no longer the latest of its id, from its history."""
+    key = RunKey(workflow_id=target.workflow_id, run=target.run)
+    stored = await session.resend(lambda: session.store.read_history(key))
+    events = [history_event_of(entry).event for entry in stored]
+    if not events or not isinstance(started := events[0], RunStarted):
+        raise RunNotFound(f"{target.workflow_id} run {target.run}")
+    ended = next((event for event in reversed(events) if isinstance(event, ENDINGS)), None)
+    assert ended is not None, "a run that another one follows has ended"
+    state, failure = _end_of(ended)
+    return RunSummary(
+        workflow_id=key.workflow_id,
+        run=key.run,
+        type=started.workflow,
+        status=state.value,
+        version=started.version,
+        started_at=instant(started.at_ms),
+        closed_at=instant(ended.at_ms),
+        seq=len(stored),
+        head=stored[-1].head,
+        result=ended.result if isinstance(ended, RunCompleted) else None,
+        failure=failure,
+    )
+
+
+def _end_of(ended: Event) -> tuple[RunState, Failure | None]:
+    match ended:
+        case RunFailed():
+            return RunState.FAILED, ended.failure
+        case RunCancelled():
+            return RunState.CANCELLED, Failure(type="Cancelled", message=ended.reason)
+        case RunTerminated():
+            return RunState.TERMINATED, Failure(type="Terminated", message=ended.reason)
+        case _:
+            return RunState.COMPLETED, None

@@ -1,0 +1,156 @@
+"""A run at a glance, and its history, as clients get them: rows and bytes made into values."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from orchestrator.core.events import Event, decode
+from orchestrator.core.failure import Failure
+from orchestrator.core.states import RUN_TERMINAL, RunState
+from orchestrator.core.values import Json
+from orchestrator.store.ports import RunKey, StoredEvent
+
+_TERMINAL = frozenset(state.value for state in RUN_TERMINAL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """What the store's row tells of a run.
+
+    Args:
+        workflow_id: The id it was started with.
+        run: Which run of this id, from 1.
+        type: Name of the workflow; "" as long as nobody knows it.
+        status: A `core.states.RunState` value, or "blocked" while the run rests.
+        version: Of the workflow, as recorded at its start.
+        started_at: When the store accepted it.
+        closed_at: When it ended; None while it is open.
+        seq: Number of its last event; 0 before the first.
+        head: The chain's head after that event.
+        blocked: Why it rests, or ""; its `RunBlocked` event has both sides and the source line.
+        result: What it returned, as JSON or a blob's reference; None unless it completed.
+        failure: What ended it, or None.
+        state: What it published, as JSON; None where it published nothing.
+    """
+
+    workflow_id: str
+    run: int
+    type: str
+    status: str
+    version: str = ""
+    started_at: datetime | None = None
+    closed_at: datetime | None = None
+    seq: int = 0
+    head: str = ""
+    blocked: str = ""
+    result: Json = None
+    failure: Failure | None = None
+    state: Json = None
+
+    @property
+    def key(self) -> RunKey:
+        """The run's name in the store."""
+        return RunKey(workflow_id=self.workflow_id, run=self.run)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended."""
+        return is_terminal(self.status)
+
+    def as_json(self) -> dict[str, Json]:
+        """Return it as a JSON object, instants in ISO 8601; parts that say nothing are left out."""
+        data: dict[str, Json] = {
+            "workflow_id": self.workflow_id,
+            "run": self.run,
+            "type": self.type,
+            "status": self.status,
+            "events": self.seq,
+        }
+        if self.version:
+            data["version"] = self.version
+        if self.started_at is not None:
+            data["started_at"] = self.started_at.isoformat()
+        if self.closed_at is not None:
+            data["closed_at"] = self.closed_at.isoformat()
+        if self.blocked:
+            data["blocked"] = self.blocked
+        if self.status == RunState.COMPLETED.value:
+            data["result"] = self.result
+        if self.failure is not None:
+            data["failure"] = self.failure.as_json()
+        if self.state is not None:
+            data["state"] = self.state
+        return data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEvent:
+    """One event of a history: its number, from 1, what it says, and the chain's head after it."""
+
+    seq: int
+    event: Event
+    head: str
+
+    @property
+    def type(self) -> str:
+        """Name of the kind of event."""
+        return type(self.event).__name__
+
+    @property
+    def at(self) -> datetime:
+        """When it was recorded, by the store's clock."""
+        return instant(self.event.at_ms)
+
+
+def is_terminal(status: str) -> bool:
+    """Return whether a run of this status has ended."""
+    return status in _TERMINAL
+
+
+def instant(at_ms: int) -> datetime:
+    """Return an instant of the store's clock as an aware time in UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, tz=UTC)
+
+
+def summary_of(workflow_id: str, row: Mapping[str, str]) -> RunSummary:
+    """Return what `row` tells; fields as `ports.OwnerStore.find_row` lists them."""
+    failure = _json_in(row, "failure")
+    return RunSummary(
+        workflow_id=workflow_id,
+        run=int(row["run"]),
+        type=row.get("type", ""),
+        status=row["status"],
+        version=row.get("version", ""),
+        started_at=_instant_in(row, "started_at_ms"),
+        closed_at=_instant_in(row, "closed_at_ms"),
+        seq=int(row.get("seq") or 0),
+        head=row.get("head", ""),
+        blocked=row.get("blocked", ""),
+        result=_json_in(row, "result"),
+        failure=Failure.from_json(failure) if isinstance(failure, dict) else None,
+        state=_json_in(row, "state"),
+    )
+
+
+def history_event_of(stored: StoredEvent) -> HistoryEvent:
+    """Return a stored event as values.
+
+    Raises:
+        ValueError: Bytes that are no event of this version.
+    """
+    data = json.loads(stored.data)
+    if not isinstance(data, dict):
+        raise ValueError("not a JSON object")
+    return HistoryEvent(seq=stored.seq, event=decode(data), head=stored.head)
+
+
+def _instant_in(row: Mapping[str, str], name: str) -> datetime | None:
+    text = row.get(name)
+    return instant(int(text)) if text else None
+
+
+def _json_in(row: Mapping[str, str], name: str) -> Json:
+    text = row.get(name)
+    value: Json = json.loads(text) if text else None
+    return value

@@ -1,0 +1,225 @@
+"""What workflow code may ask of its run.  `orchestrator.workflow` is the public face of this.
+
+Every function finds its run through the running event loop; outside a workflow it raises
+`UsageError`.
+"""
+
+import asyncio
+from asyncio import events
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from random import Random
+from typing import Any, TypedDict, TypeVar, Unpack
+from uuid import UUID
+
+from orchestrator.core import randomness
+from orchestrator.core.errors import UsageError
+from orchestrator.core.execution import Execution, RunInfo
+from orchestrator.core.loop import WorkflowLoop
+from orchestrator.core.options import StepOptions
+from orchestrator.core.retry import Retry
+from orchestrator.core.steps import OPTION_NAMES, Step, order_of
+
+T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - one spelling on every Python
+
+
+def current(call: str) -> Execution:
+    """Return the execution whose activation runs on this thread.
+
+    Raises:
+        UsageError: There is none; the text names `call`.
+    """
+    loop = events._get_running_loop()
+    if not isinstance(loop, WorkflowLoop):
+        raise UsageError(f"workflow.{call} works only in workflow code, while its run is activated")
+    assert isinstance(loop.host, Execution)
+    return loop.host
+
+
+def seconds(duration: timedelta | float) -> float:
+    """Return `duration`, a timedelta or a number of seconds, in seconds."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration
+
+
+class StepSettings(TypedDict, total=False):
+    """The settings of a step; see `StepOptions`."""
+
+    queue: str | None
+    priority: int | None
+    retry: Retry | None
+    schedule_to_start: timedelta | None
+    start_to_close: timedelta | None
+    schedule_to_close: timedelta | None
+    heartbeat: timedelta | None
+    local: bool
+
+
+class StepCall:
+    """`workflow.step`: order a step, and wait for its result."""
+
+    __slots__ = ()
+
+    def options(self, **settings: Unpack[StepSettings]) -> "BoundStepCall":
+        """Return a `step` with these settings, whose keyword arguments are all the task's.
+
+        Raises:
+            UsageError: A setting of a wrong type.
+        """
+        options, unknown = split_options(dict(settings))
+        if unknown:
+            raise UsageError(f"a step has no setting {', '.join(sorted(unknown))}")
+        return BoundStepCall(options)
+
+    async def __call__(self, task: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Return the result of `task`, run by a worker.
+
+        The keyword arguments that `StepOptions` names are settings of the step; the others are
+        the task's.  Cancelling the waiting task asks the step to stop, and does not wait for it.
+
+        Raises:
+            StepError: It failed, for the last time.
+            TypeError: An argument that has no JSON form.
+            UsageError: Not a task, or a setting that cannot be.
+        """
+        options: StepOptions | None = None
+        if not OPTION_NAMES.isdisjoint(kwargs):
+            options, kwargs = split_options(kwargs)
+        return await run_step(task, args, kwargs, options)
+
+
+class BoundStepCall:
+    """A `workflow.step` with settings of its own."""
+
+    __slots__ = ("_options",)
+
+    def __init__(self, options: StepOptions) -> None:
+        self._options = options
+
+    async def __call__(self, task: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """See `StepCall`; every keyword argument is the task's."""
+        return await run_step(task, args, kwargs, self._options)
+
+
+step = StepCall()
+
+
+def split_options(kwargs: dict[str, Any]) -> tuple[StepOptions, dict[str, Any]]:
+    """Return the settings in `kwargs`, and the rest of it.
+
+    Raises:
+        UsageError: A setting of a wrong type.
+    """
+    given = {name: kwargs[name] for name in OPTION_NAMES if kwargs.get(name) is not None}
+    for name, value in given.items():
+        wanted = _OPTION_TYPES[name]
+        if not isinstance(value, wanted):
+            raise UsageError(
+                f"{name}= is a setting of the step and wants a {wanted.__name__}, found "
+                f"{type(value).__name__}; for an argument of the task use workflow.step.options()"
+            )
+    rest = {name: value for name, value in kwargs.items() if name not in OPTION_NAMES}
+    return StepOptions(**given), rest
+
+
+_OPTION_TYPES: dict[str, type] = {
+    "queue": str,
+    "priority": int,
+    "retry": Retry,
+    "local": bool,
+    **dict.fromkeys(
+        ("schedule_to_start", "start_to_close", "schedule_to_close", "heartbeat"), timedelta
+    ),
+}
+assert _OPTION_TYPES.keys() == OPTION_NAMES == StepSettings.__annotations__.keys(), (
+    "every setting of a step has a type"
+)
+
+
+async def run_step(
+    task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: StepOptions | None
+) -> Any:
+    """Order a step and wait for it; see `StepCall`."""
+    execution = current("step()")
+    order = order_of(execution.definition.codec, task, args, kwargs, options)
+    return await outcome_of(execution, execution.order_step(order))
+
+
+async def outcome_of(execution: Execution, ordered: Step) -> Any:
+    """Wait for a step that was ordered; see `StepCall`."""
+    assert ordered.future is not None
+    try:
+        await ordered.future
+    except asyncio.CancelledError:
+        execution.cancel_step(ordered)
+        raise
+    return ordered.result(execution.definition.codec)
+
+
+async def sleep(duration: timedelta | float) -> None:
+    """Wait; a durable timer, which costs nothing meanwhile.  Zero or less only lets others run."""
+    current("sleep()")
+    await asyncio.sleep(seconds(duration))
+
+
+async def wait_condition(
+    predicate: Callable[[], object], timeout: timedelta | float | None = None
+) -> None:
+    """Wait until `predicate()` is true.  It is asked after every activation; it must only read.
+
+    Raises:
+        TimeoutError: It was not, for so long.
+    """
+    execution = current("wait_condition()")
+    if predicate():
+        return
+    condition = execution.conditions.add(predicate, execution.loop.create_future())
+    try:
+        async with asyncio.timeout(None if timeout is None else seconds(timeout)):
+            await condition.future
+    finally:
+        execution.conditions.forget(condition)
+
+
+def now() -> datetime:
+    """Return the time of the current activation, aware, in UTC."""
+    return _EPOCH + timedelta(milliseconds=current("now()").now_ms)
+
+
+def time() -> float:
+    """Return the time of the current activation, in seconds since the epoch."""
+    return current("time()").now_ms / 1000
+
+
+def random() -> Random:
+    """Return the run's random numbers: one stream, seeded by history."""
+    execution = current("random()")
+    assert execution.random is not None
+    return execution.random
+
+
+def uuid4() -> UUID:
+    """Return a UUID drawn from `random`."""
+    return randomness.uuid4(random())
+
+
+def info() -> RunInfo:
+    """Return which run this is."""
+    return current("info()").info
+
+
+def publish(model: T) -> T:
+    """Make `model` the run's published state: read anew, as JSON, after each activation."""
+    current("publish()").published = model
+    return model
+
+
+def on_query(name: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Decorate a function that answers queries of that name; it must only read."""
+
+    def register(handler: Callable[..., T]) -> Callable[..., T]:
+        current("on_query()").queries.register(name, handler)
+        return handler
+
+    return register

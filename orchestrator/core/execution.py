@@ -1,0 +1,307 @@
+"""One run in memory: an input goes in, commands come out.
+
+X1  One input, one activation: it is applied alone, then the loop is drained.
+X2  What user code must not swallow is kept, and raised by `Execution.apply` after the drain.
+X3  No ending is issued while a compensation runs, or while an open saga has something to undo.
+X4  After an end, or once closed, no user code runs but to be unwound.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any, cast
+
+from orchestrator.core import endings, guard, randomness
+from orchestrator.core.compensation import SagaRecord, SagaState
+from orchestrator.core.definition import WorkflowDefinition
+from orchestrator.core.errors import ActivationFailed, ActivationInterrupted
+from orchestrator.core.events import (
+    CancelRequested,
+    Command,
+    Input,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    RunTerminated,
+    SignalReceived,
+    StepCompleted,
+    StepFailed,
+    TerminateRequested,
+    TimerFired,
+)
+from orchestrator.core.limits import CALLBACKS_PER_ACTIVATION_MAX
+from orchestrator.core.mailbox import Mailbox
+from orchestrator.core.queries import Queries
+from orchestrator.core.values import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What `workflow.info` returns."""
+
+    workflow_id: str
+    run: int
+    workflow: str
+    version: str
+    started_at_ms: int
+
+
+class Execution(Orders):
+    """See the module.
+
+    Args:
+        definition: The workflow.
+        info: Which run of it.
+        replaying: Whether recorded inputs are applied: then loggers are silent, and the author's
+            source line is noted for each command.
+    """
+
+    def __init__(
+        self, definition: WorkflowDefinition, info: RunInfo, *, replaying: bool = False
+    ) -> None:
+        salt = hashlib.sha256(f"{info.workflow_id}:{info.run}".encode()).digest()
+        super().__init__(salt=int.from_bytes(salt[:4], "big"), replaying=replaying)
+        self.definition = definition
+        self.info = info
+        self.is_finished = False
+        self.mailbox = Mailbox()
+        self.queries = Queries()
+        self.conditions = Conditions()
+        self.random: Random | None = None
+        self.published: object = None
+        self._sagas: list[SagaRecord] = []
+        self._saga_count = 0
+        self._cancel_reason: str | None = None
+        self._is_cancelled = False
+        self._early_end: BaseException | None = None
+        self._ending: Command | None = None
+        guard.adopt_once(definition.function)
+
+    # --- the engine's side ---------------------------------------------------------------------
+
+    def apply(self, event: Input) -> list[Command]:
+        """Apply one input, run the workflow until it waits, and return what it ordered.
+
+        Every command carries the input's ``at_ms``.
+
+        Raises:
+            ActivationFailed: The run cannot go on with this code; the execution is useless now:
+                close it.
+        """
+        assert self.is_usable, "an execution that failed, or was closed, takes no input"
+        commands: list[Command] = []
+        self._commands = commands
+        self.places = []
+        if self.is_finished:
+            return commands
+        self.is_usable = False
+        self.now_ms = self.loop.now_ms = event.at_ms
+        try:
+            with self.loop.entered():
+                _APPLY[type(event)](self, event)
+                self._rest()
+        except ActivationFailed as failed:
+            self._fail(failed)
+        except ActivationInterrupted as error:
+            self.interrupted(error)
+        if self._failed is not None:
+            raise self._failed
+        self.is_usable = True
+        return commands
+
+    def published_state(self) -> Json | None:
+        """Return the published model as JSON, as it is now; None if nothing was published.
+
+        Raises:
+            ActivationFailed: It has no JSON form.
+        """
+        if self.published is None:
+            return None
+        try:
+            return self.definition.codec.encode(self.published)
+        except (TypeError, ValueError) as error:
+            raise endings.bug(error) from error
+
+    def query(self, name: str, args: list[Json]) -> Json:
+        """Return the answer of the query's handler, as JSON.
+
+        Whoever gets an error looks at `is_usable` afterwards: a handler that tried to order
+        something may have left half of it behind.
+
+        Raises:
+            UnknownQuery: No such query.
+            InvalidPayload: The arguments do not validate.
+            ForbiddenInWorkflow: The handler did more than read.
+            ApplicationError: The handler raised, with the type and message of what it raised.
+        """
+        with self.loop.entered(), self.loop.only_reading("query"):
+            return self.queries.answer(name, args, self)
+
+    def close(self) -> None:
+        """Let the run leave memory: its coroutines are unwound and order nothing.  Idempotent."""
+        self.is_usable = False
+        self.loop.shut()
+
+    def take_complaints(self) -> list[str]:
+        """Return, once, what went wrong in background tasks that nobody awaited; for a log."""
+        complaints = list(self.loop.complaints)
+        self.loop.complaints.clear()
+        return complaints
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether what user code logs now was logged before, or is not to happen at all."""
+        return self.replaying or self.loop.is_shut
+
+    # --- the workflow's side -------------------------------------------------------------------
+
+    def open_saga(self, *, is_parallel: bool) -> SagaRecord:
+        """Return the record of a new saga, entered by the current task."""
+        self._saga_count += 1
+        is_mains = asyncio.current_task() is self.loop.main
+        saga = SagaRecord(self, self._saga_count, is_parallel=is_parallel, is_mains=is_mains)
+        self._sagas.append(saga)
+        return saga
+
+    def saga_left(self, saga: SagaRecord) -> None:
+        """Take note that the block of `saga` is left; a cancellation held back by it comes now."""
+        saga.close()
+        if saga in self._sagas:
+            self._sagas.remove(saga)
+        self._deliver_cancellation()
+
+    def compensation_over(self) -> None:
+        """See `compensation.Host`; the end, if it waits for this, is looked at after the drain."""
+
+    def handler_failed(self, error: BaseException) -> None:
+        """End the run as if `error` had left the workflow function."""
+        if self._early_end is None:
+            self._early_end = error
+            self.loop.halt = True
+
+    def fail(self, error: BaseException) -> None:
+        """Block the run for `error`, a bug, whatever becomes of it in user code."""
+        self._fail(endings.bug(error))
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _start(self, event: RunStarted) -> None:
+        definition = self.definition
+        self.random = randomness.stream(event.seed)
+        try:
+            args, kwargs = definition.decode_input(event.args, event.kwargs)
+            coro = cast("Any", definition.function(*args, **kwargs))
+            main = self.loop.create_task(coro, name="main", context=Context())
+        except Exception as error:
+            raise endings.bug(error) from error
+        self.loop.main = cast("Any", main)
+
+    def _settle(self, event: StepCompleted | StepFailed) -> None:
+        step = self._steps.pop(event.step, None)
+        if step is None:
+            return
+        step.outcome = event
+        if step.follower is not None:
+            step.follower.step_settled(step)
+        if step.future is not None and not step.future.done():
+            step.future.set_result(None)
+
+    def _fire(self, event: TimerFired) -> None:
+        self.loop.fire(event.timer)
+
+    def _receive(self, event: SignalReceived) -> None:
+        if self._ending is None:
+            self.mailbox.receive(event)
+
+    def _cancel(self, event: CancelRequested) -> None:
+        if self._cancel_reason is None:
+            self._cancel_reason = event.reason
+            self._deliver_cancellation()
+
+    def _deliver_cancellation(self) -> None:
+        if self._cancel_reason is None or self._is_cancelled or self.loop.main is None:
+            return
+        for saga in self._sagas:
+            if saga.state is SagaState.COMMITTED or (saga.is_mains and saga.is_compensating):
+                return
+        self._is_cancelled = True
+        self.loop.main.cancel()
+
+    def _terminate(self, event: TerminateRequested) -> None:
+        if self._ending is None:
+            self._end(RunTerminated(at_ms=0, reason=event.reason))
+
+    def _rest(self) -> None:
+        left = CALLBACKS_PER_ACTIVATION_MAX
+        while True:
+            try:
+                left -= self.loop.drain(left)
+            except SystemExit as error:
+                raise endings.bug(error) from error
+            if self._failed is not None:
+                return
+            if left <= 0:
+                raise ActivationFailed(
+                    "limit", f"more than {CALLBACKS_PER_ACTIVATION_MAX} callbacks in one activation"
+                )
+            if self._ending is None and self._has_ended():
+                self._end(self._ending_of_main())
+            if self._ending is not None:
+                break
+            if not self.conditions.resolve(self.loop):
+                return
+        self._issue_ending()
+
+    def _has_ended(self) -> bool:
+        main = self.loop.main
+        return self._early_end is not None or (main is not None and main.done())
+
+    def _ending_of_main(self) -> Command:
+        """Return the command that ends the run, not yet stamped."""
+        try:
+            if self._early_end is not None:
+                raise self._early_end
+            assert self.loop.main is not None
+            result = self.definition.codec.encode(self.loop.main.result())
+        except ActivationInterrupted:
+            raise
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self._cancel_reason is not None:
+                return RunCancelled(at_ms=0, reason=self._cancel_reason)
+            if not endings.is_failure(self.definition, error):
+                raise endings.bug(error) from error
+            return RunFailed(at_ms=0, failure=endings.failure_in(error))
+        return RunCompleted(at_ms=0, result=result)
+
+    def _end(self, ending: Command) -> None:
+        self._ending = ending
+        self.conditions = Conditions()
+        self.loop.shut()
+
+    def _issue_ending(self) -> None:
+        """Compensate what is open, newest saga first; then issue the ending (X3)."""
+        assert self._ending is not None
+        while self._sagas:
+            saga = self._sagas[-1]
+            if saga.state is SagaState.OPEN:
+                saga.compensate(f"{type(self._ending).__name__}: the saga was still open")
+            if saga.is_compensating:
+                return
+            self._sagas.pop()
+        self.issue(replace(self._ending, at_ms=self.now_ms))
+        self.is_finished = True
+
+
+_APPLY: dict[type, Callable[[Execution, Any], None]] = {
+    RunStarted: Execution._start,
+    StepCompleted: Execution._settle,
+    StepFailed: Execution._settle,
+    TimerFired: Execution._fire,
+    SignalReceived: Execution._receive,
+    CancelRequested: Execution._cancel,
+    TerminateRequested: Execution._terminate,
+}

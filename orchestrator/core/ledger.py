@@ -1,0 +1,166 @@
+"""What a history says is outstanding: the fold over its events.
+
+The engine decides from the ledger alone (which attempt is current, which timer is set), so that
+any owner that reads the same history decides the same.
+
+L1  The ledger is a function of the events; nothing else changes it.
+L2  A step is in `steps` from its `StepScheduled` until it is settled; a timer in `timers` from
+    its start until it fired or was cancelled.
+L3  What arrives for something that is not outstanding is not the ledger's business: the caller asks
+    first, and refuses it.
+"""
+
+from dataclasses import dataclass, field
+
+from orchestrator.core import events as e
+from orchestrator.core.options import StepOptions
+from orchestrator.core.states import RUN_TERMINAL, RunFact, RunState, StepState, next_run_state
+
+
+@dataclass(slots=True)
+class StepEntry:
+    """An outstanding step, as far as the history tells.
+
+    `state` is SCHEDULED while an attempt is on its way or running (only the store knows which),
+    BACKOFF between two attempts, PARKED while a person is asked.  `has_maybe_run` is True once an
+    attempt ended in a way that leaves its effect open.
+    """
+
+    scheduled: e.StepScheduled
+    options: StepOptions
+    scheduled_at_ms: int
+    attempt: int = 1
+    state: StepState = StepState.SCHEDULED
+    has_maybe_run: bool = False
+    resends: int = 0
+    is_cancel_requested: bool = False
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The state of one run, from its history."""
+
+    seq: int = 0
+    at_ms: int = 0
+    state: RunState = RunState.PENDING
+    started: e.RunStarted | None = None
+    ending: e.Event | None = None
+    steps: dict[int, StepEntry] = field(default_factory=dict)
+    timers: dict[int, int] = field(default_factory=dict)
+    signal_ids: set[str] = field(default_factory=set)
+    request_ids: set[str] = field(default_factory=set)
+    is_cancel_requested: bool = False
+    is_terminate_requested: bool = False
+    blocked: e.RunBlocked | None = None
+    compensating: set[int] = field(default_factory=set)
+    parked: set[int] = field(default_factory=set)
+    #: Steps that a saga would have to undo if it failed now, by saga.
+    undoable: dict[int, set[int]] = field(default_factory=dict)
+
+    @property
+    def has_obligations(self) -> bool:
+        """Whether a saga is open that has something to undo."""
+        return any(self.undoable.values())
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the run has ended: nothing follows in its history."""
+        return self.state in RUN_TERMINAL
+
+    @property
+    def status(self) -> str:
+        """The run's status for people: its state, or "blocked" while it rests."""
+        return "blocked" if self.blocked and not self.is_closed else self.state.value
+
+    def _move(self, fact: RunFact) -> None:
+        self.state = next_run_state(self.state, fact)
+
+    def apply(self, event: e.Event) -> None:  # noqa: C901, PLR0915 - one case per event
+        """Take the next event of the history into account (L1)."""
+        self.seq += 1
+        self.at_ms = event.at_ms
+        match event:
+            case e.RunStarted():
+                self.started = event
+                self._move(RunFact.STARTED)
+            case e.StepScheduled():
+                options = StepOptions.from_json(event.options)
+                self.steps[event.step] = StepEntry(event, options, event.at_ms)
+                if event.undo and event.saga is not None:
+                    self.undoable.setdefault(event.saga, set()).add(event.step)
+            case e.StepCompleted():
+                self.steps.pop(event.step, None)
+            case e.StepFailed():
+                self.steps.pop(event.step, None)
+                if not event.may_have_run:
+                    for steps in self.undoable.values():
+                        steps.discard(event.step)
+            case e.StepCancelRequested():
+                if event.step in self.steps:
+                    self.steps[event.step].is_cancel_requested = True
+            case e.StepAttemptFailed():
+                entry = self.steps[event.step]
+                entry.state = StepState.BACKOFF
+                entry.attempt = event.attempt + 1
+                entry.resends = 0
+                entry.has_maybe_run |= event.may_have_run
+            case e.StepRetried():
+                self.steps[event.step].state = StepState.SCHEDULED
+            case e.StepResent():
+                self.steps[event.step].resends = event.resend
+            case e.StepParked():
+                self.steps[event.step].state = StepState.PARKED
+                self.parked.add(event.step)
+                self._move(RunFact.STEP_PARKED)
+            case e.StepUnparked():
+                entry = self.steps[event.step]
+                entry.state = StepState.SCHEDULED
+                entry.attempt = event.attempt
+                entry.resends = 0
+                self.parked.discard(event.step)
+                if not self.parked:
+                    self._move(RunFact.STEP_UNPARKED)
+            case e.TimerStarted():
+                self.timers[event.timer] = event.due_at_ms
+            case e.TimerFired() | e.TimerCancelled():
+                self.timers.pop(event.timer, None)
+            case e.SignalReceived() | e.SignalRejected():
+                self.signal_ids.add(event.signal_id)
+            case e.CancelRequested():
+                self.is_cancel_requested = True
+                self.request_ids.add(event.request_id)
+            case e.TerminateRequested():
+                self.is_terminate_requested = True
+                self.request_ids.add(event.request_id)
+            case e.CompensationStarted():
+                self.compensating.add(event.saga)
+                self._move(RunFact.COMPENSATION_STARTED)
+            case e.CompensationCompleted():
+                self.compensating.discard(event.saga)
+                self.undoable.pop(event.saga, None)
+                if not self.compensating:
+                    self._move(RunFact.COMPENSATION_COMPLETED)
+            case e.RunBlocked():
+                self.blocked = event
+            case e.RunUnblocked():
+                self.blocked = None
+            case e.RunCompleted():
+                self._close(RunFact.COMPLETED, event)
+            case e.RunFailed():
+                self._close(RunFact.FAILED, event)
+            case e.RunCancelled():
+                self._close(RunFact.CANCELLED, event)
+            case e.RunTerminated():
+                self._close(RunFact.TERMINATED, event)
+            case e.SagaCommitted():
+                self.undoable.pop(event.saga, None)
+            case e.SignalRefused() | e.OutcomeRefused() | e.RequestRejected():
+                pass  # Facts for people; nothing is outstanding because of them.
+            case _:
+                raise AssertionError(f"the ledger does not know {type(event).__name__}")
+
+    def _close(self, fact: RunFact, event: e.Event) -> None:
+        self._move(fact)
+        self.ending = event
+        self.steps.clear()
+        self.timers.clear()

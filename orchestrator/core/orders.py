@@ -1,0 +1,140 @@
+"""What a run's code has ordered: the commands of one activation, and the steps that are outstanding.
+
+O1  Steps, timers and sagas are numbered from 1, each in a row of their own, in the order of asking.
+O2  What user code asks for while it only may read is refused; while it is unwound, it is forgotten.
+"""
+
+from typing import NoReturn
+
+from orchestrator.core.errors import ActivationFailed, ActivationInterrupted, ForbiddenInWorkflow
+from orchestrator.core.events import (
+    Command,
+    StepCancelRequested,
+    StepScheduled,
+    TimerCancelled,
+    TimerStarted,
+)
+from orchestrator.core.limits import COMMANDS_PER_ACTIVATION_MAX
+from orchestrator.core.loop import WorkflowLoop
+from orchestrator.core.places import Place, in_words, place_of_caller, place_of_traceback
+from orchestrator.core.steps import Follower, Order, Step
+from orchestrator.core.values import digest
+
+
+class Orders:
+    """The part of an execution that its user code orders from.  See `loop.Host` too."""
+
+    def __init__(self, *, salt: int, replaying: bool) -> None:
+        self.replaying = replaying
+        #: False once the execution can no longer be trusted: drop it and replay the history.
+        self.is_usable = True
+        self.now_ms = 0
+        #: Per command of the last activation, where in the author's code it was asked for; only
+        #: while `replaying`.
+        self.places: list[Place | None] = []
+        # What typeshed calls abstract is refused by `outside`.
+        self.loop = WorkflowLoop(self, salt=salt)  # type: ignore[abstract]
+        self._commands: list[Command] = []
+        self._failed: ActivationFailed | None = None
+        self._steps: dict[int, Step] = {}
+        self._step_count = 0
+        self._timer_count = 0
+
+    def issue(self, command: Command) -> None:
+        """Record a command."""
+        if self.loop.read_only:
+            self.refuse(
+                f"ordering something in a {self.loop.read_only}",
+                "only read the workflow's state there",
+            )
+        if len(self._commands) >= COMMANDS_PER_ACTIVATION_MAX:
+            self._fail(
+                ActivationFailed(
+                    "limit",
+                    f"more than {COMMANDS_PER_ACTIVATION_MAX} commands in one activation",
+                    in_words(place_of_caller()),
+                )
+            )
+            # Not an Exception: the code that asks for so much must not be able to go on.
+            raise ActivationInterrupted
+        self._commands.append(command)
+        if self.replaying:
+            self.places.append(place_of_caller())
+
+    def order_step(
+        self,
+        order: Order,
+        *,
+        saga: int | None = None,
+        undo: str | None = None,
+        compensates: int | None = None,
+        follower: Follower | None = None,
+    ) -> Step:
+        """Order a step; one of user code that is being unwound is never to settle."""
+        if self.loop.is_shut and compensates is None:
+            return Step(0, order, self.loop.create_future())
+        number = self._step_count + 1
+        args, kwargs = order.args, order.kwargs
+        self.issue(
+            StepScheduled(
+                at_ms=self.now_ms,
+                step=number,
+                task=order.task,
+                args_digest=digest([args, kwargs]),
+                args=args,
+                kwargs=kwargs,
+                options=order.options,
+                undo=undo,
+                compensates=compensates,
+                saga=saga,
+            )
+        )
+        self._step_count = number
+        future = self.loop.create_future() if compensates is None else None
+        step = self._steps[number] = Step(number, order, future, follower)
+        return step
+
+    def cancel_step(self, step: Step) -> None:
+        """Ask an outstanding step to stop; once."""
+        if step.outcome is None and not step.is_cancel_requested and step.number:
+            step.is_cancel_requested = True
+            self.issue(StepCancelRequested(at_ms=self.now_ms, step=step.number))
+
+    def start_timer(self, duration_ms: int) -> int:
+        """See `loop.Host`."""
+        timer = self._timer_count + 1
+        self.issue(
+            TimerStarted(
+                at_ms=self.now_ms,
+                timer=timer,
+                duration_ms=duration_ms,
+                due_at_ms=self.now_ms + duration_ms,
+            )
+        )
+        self._timer_count = timer
+        return timer
+
+    def cancel_timer(self, timer: int) -> None:
+        """See `loop.Host`."""
+        self.issue(TimerCancelled(at_ms=self.now_ms, timer=timer))
+
+    def refuse(self, call: str, instead: str) -> NoReturn:
+        """See `loop.Host`; what a query does is not kept: it is no part of the run."""
+        error = ForbiddenInWorkflow(call, instead)
+        if self.loop.read_only == "query":
+            # A future it resolved may have been left without its waiter.
+            self.is_usable = False
+        elif not self.loop.is_shut:
+            self._fail(ActivationFailed("forbidden", str(error), in_words(place_of_caller())))
+        raise error
+
+    def interrupted(self, error: BaseException) -> None:
+        """See `loop.Host`."""
+        where = in_words(place_of_traceback(error.__traceback__))
+        self._fail(ActivationFailed("deadline", "the activation held the thread too long", where))
+
+    def _fail(self, failed: ActivationFailed) -> None:
+        """Keep why the activation failed, the first time, and stop the loop."""
+        if self._failed is None:
+            self._failed = failed
+        self.loop.halt = True

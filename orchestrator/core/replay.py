@@ -1,0 +1,164 @@
+"""A run's history, applied to its code: the same inputs must give the same commands.
+
+R1  Compared is everything but the instants and what `events` marks as untold.
+R2  Commands are compared in their own order, not in their place between inputs: while a run is
+    blocked its inputs are recorded alone, and their commands follow once it moves again.
+R3  A disagreement is raised here, to the engine, never into user code.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import Any, NoReturn, cast
+
+from orchestrator.core.blobs import find_blob_ref
+from orchestrator.core.definition import WorkflowDefinition
+from orchestrator.core.errors import NondeterminismError
+from orchestrator.core.events import (
+    COMMANDS,
+    INPUTS,
+    Command,
+    Event,
+    RunBlocked,
+    RunCompleted,
+    RunStarted,
+    RunUnblocked,
+)
+from orchestrator.core.execution import Execution, RunInfo
+from orchestrator.core.places import Place, in_words
+from orchestrator.core.queries import waiting_at
+from orchestrator.core.values import digest
+
+_INPUTS = frozenset(INPUTS)
+_COMMANDS = frozenset(COMMANDS)
+
+
+@dataclass(slots=True)
+class Replayed:
+    """An execution that stands where its history ends.
+
+    `pending` was issued but is not recorded: only where the history ends blocked.
+    """
+
+    execution: Execution
+    pending: list[Command]
+
+
+def replay(
+    definition: WorkflowDefinition, workflow_id: str, run: int, events: Sequence[Event]
+) -> Replayed:
+    """Return the execution that `events`, a whole history, leads to.
+
+    References to blobs in results are to be resolved by the caller.
+
+    Raises:
+        NondeterminismError: History and code disagree.
+        ActivationFailed: The code cannot be activated.
+        ValueError: The history does not begin with its start.
+    """
+    started = events[0] if events else None
+    if not isinstance(started, RunStarted):
+        raise ValueError(f"{workflow_id}: a history begins with RunStarted")
+    info = RunInfo(
+        workflow_id=workflow_id,
+        run=run,
+        workflow=started.workflow,
+        version=started.version,
+        started_at_ms=started.at_ms,
+    )
+    execution = Execution(definition, info, replaying=True)
+    try:
+        return _replayed(execution, events)
+    except BaseException:
+        execution.close()
+        raise
+
+
+def _replayed(execution: Execution, events: Sequence[Event]) -> Replayed:
+    issued: deque[tuple[Command, Place | None]] = deque()
+    is_blocked = False
+    for index, event in enumerate(events):
+        kind = type(event)
+        if kind in _INPUTS:
+            commands = execution.apply(cast("Any", event))
+            if commands:
+                issued.extend(zip(commands, execution.places, strict=True))
+        elif kind in _COMMANDS:
+            if not issued:
+                _disagree(execution, index, event, None, None)
+            command, place = issued.popleft()
+            if type(command) is not kind or not _is_same(event, command):
+                _disagree(execution, index, event, command, place)
+        elif kind is RunBlocked:
+            is_blocked = True
+        elif kind is RunUnblocked:
+            is_blocked = False
+    if issued and not is_blocked:
+        _disagree(execution, len(events), None, *issued[0])
+    execution.replaying = False
+    return Replayed(execution, [command for command, _ in issued])
+
+
+def _key(kind: type[Event]) -> Callable[[Event], object]:
+    """Return what compares two events of one kind (R1)."""
+    names = _compared(kind)
+    return attrgetter(*names) if names else lambda _: None
+
+
+def _compared(kind: type[Event]) -> list[str]:
+    return [part.name for part in fields(kind) if part.compare and part.name != "at_ms"]
+
+
+_KEYS = {kind: _key(kind) for kind in COMMANDS}
+
+
+def _is_same(recorded: Event, issued: Event) -> bool:
+    key = _KEYS[type(recorded)]
+    if key(recorded) == key(issued):
+        return True
+    if isinstance(recorded, RunCompleted) and isinstance(issued, RunCompleted):
+        ref = find_blob_ref(recorded.result)
+        return ref is not None and ref.sha256 == digest(issued.result)
+    return False
+
+
+def _disagree(
+    execution: Execution,
+    index: int,
+    recorded: Event | None,
+    issued: Event | None,
+    place: Place | None,
+) -> NoReturn:
+    main = execution.loop.main
+    where = in_words(place) or (waiting_at(main) if main is not None else "")
+    raise NondeterminismError(
+        execution.info.workflow_id,
+        index + 1,
+        "its end" if recorded is None else in_full(recorded),
+        "nothing more" if issued is None else in_full(issued) + _difference(recorded, issued),
+        where,
+    )
+
+
+def in_full(event: Event) -> str:
+    """Return the event in words: what replay compares of it; of payloads the digest only."""
+    parts = []
+    for name in _compared(type(event)):
+        value = getattr(event, name)
+        if name == "args_digest":
+            parts.append(f"{name}={value[:12]}…")
+        elif name == "result":
+            parts.append(f"{name}=sha256:{digest(value)[:12]}…")
+        elif value is not None:
+            parts.append(f"{name}={value!r}")
+    return f"{type(event).__name__}({', '.join(parts)})"
+
+
+def _difference(recorded: Event | None, issued: Event) -> str:
+    if type(recorded) is not type(issued):
+        return ""
+    differs = [
+        name for name in _compared(type(issued)) if getattr(recorded, name) != getattr(issued, name)
+    ]
+    return f" [differs in {', '.join(differs)}]"

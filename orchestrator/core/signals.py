@@ -1,0 +1,143 @@
+"""Waiting for signals, and handling them as they come."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from orchestrator.core import endings
+from orchestrator.core.context import current, seconds
+from orchestrator.core.errors import UsageError
+from orchestrator.core.events import SignalReceived, SignalRefused
+from orchestrator.core.execution import Execution
+
+_REFUSED = object()
+
+
+async def signal(
+    name: str,
+    type: Any = None,
+    *,
+    timeout: timedelta | float | None = None,
+) -> Any:
+    """Return the payload of the oldest signal of that name that nobody has taken; wait for one.
+
+    A payload that is no `type` is refused, on record, and the wait goes on.
+
+    Args:
+        name: The signal's name.
+        type: What the payload is; the declared type of the signal, or plain JSON, unless given.
+        timeout: How long to wait, as a timedelta or in seconds.
+
+    Raises:
+        TimeoutError: No such signal came in time.
+    """
+    execution = current("signal()")
+    while (kept := execution.mailbox.find(name)) is not None:
+        value = _value(execution, kept, type)
+        if value is not _REFUSED:
+            return value
+    async with asyncio.timeout(None if timeout is None else seconds(timeout)):
+        first = False
+        while True:
+            value = _value(execution, await _next(execution, name, first=first), type)
+            if value is not _REFUSED:
+                return value
+            first = True
+
+
+class signals:
+    """Iterate, without end, over the payloads of the signals of one name; see `signal`."""
+
+    def __init__(self, name: str, type: Any = None) -> None:
+        current("signals()")
+        self._name = name
+        self._type = type
+
+    def __aiter__(self) -> "signals":
+        return self
+
+    async def __anext__(self) -> Any:
+        return await signal(self._name, self._type)
+
+
+def on_signal(name: str, type: Any = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a function that is called with the payload of every signal of that name.
+
+    Those that came before get handled first.  A coroutine function runs as a task of its own.
+    An exception that leaves the handler counts as one that leaves the workflow.
+
+    Raises:
+        UsageError: The name has a handler.
+    """
+    execution = current("on_signal()")
+    if execution.mailbox.has_handler(name):
+        raise UsageError(f"signal {name!r} has a handler already")
+
+    def register(handler: Callable[..., Any]) -> Callable[..., Any]:
+        execution.mailbox.handle(name, _Handler(execution, handler, type))
+        return handler
+
+    return register
+
+
+class _Handler:
+    """Calls a handler, from the loop: a signal may arrive while other user code runs."""
+
+    def __init__(self, execution: Execution, handler: Callable[..., Any], kind: Any) -> None:
+        self._execution = execution
+        self._handler = handler
+        self._type = kind
+
+    def __call__(self, received: SignalReceived) -> None:
+        self._execution.loop.call_soon(self._handle, received)
+
+    def _handle(self, received: SignalReceived) -> None:
+        value = _value(self._execution, received, self._type)
+        if value is _REFUSED:
+            return
+        try:
+            returned = self._handler(value)
+        except Exception as error:  # noqa: BLE001 - user code: ends or blocks the run
+            self._execution.handler_failed(error)
+            return
+        if inspect.iscoroutine(returned):
+            task = self._execution.loop.create_task(returned, name=f"signal {received.signal}")
+            task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._execution.handler_failed(error)
+
+
+async def _next(execution: Execution, name: str, *, first: bool) -> SignalReceived:
+    future: asyncio.Future[SignalReceived] = execution.loop.create_future()
+    execution.mailbox.wait(name, future, first=first)
+    try:
+        return await future
+    except asyncio.CancelledError:
+        if future.done() and not future.cancelled():
+            # Handed over, and cancelled before it was seen: the next one gets it.
+            execution.mailbox.give_back(future.result())
+        raise
+
+
+def _value(execution: Execution, received: SignalReceived, kind: Any) -> Any:
+    """Return the payload as `kind`, or refuse it on record and return `_REFUSED`."""
+    definition = execution.definition
+    if kind is None and definition.signals is not None:
+        kind = definition.signals.get(received.signal)
+    try:
+        return definition.codec.decode(kind, received.payload)
+    except ValueError as error:
+        execution.issue(
+            SignalRefused(
+                at_ms=execution.now_ms,
+                signal_id=received.signal_id,
+                signal=received.signal,
+                reason=endings.reason_in(error),
+            )
+        )
+        return _REFUSED

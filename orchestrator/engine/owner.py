@@ -1,0 +1,321 @@
+"""The owner's cycle: what arrived and what is due becomes history, for all partitions held.
+
+C1  A cycle reads, decides, commits, and only then acts on what it committed; between two cycles
+    nothing is in flight.
+C2  Nothing in a cycle waits for one run: a run that cannot be worked on rests for a moment, and the
+    others go on.
+C3  What was read but not committed is read again: after any doubt the cursor goes back to the
+    start, since an inbox holds exactly what is not history yet.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.core.errors import StoreUnavailable
+from orchestrator.core.events import Event, decode
+from orchestrator.core.limits import (
+    DUE_TAKE_MAX,
+    INBOX_TAKE_MAX,
+    SWEEP_INTERVAL_MS,
+)
+from orchestrator.core.values import loads
+from orchestrator.engine.cache import RunCache
+from orchestrator.engine.draft import Draft
+from orchestrator.engine.leases import Leases
+from orchestrator.engine.local_steps import LocalSteps
+from orchestrator.engine.run import Arrival, LiveRun, Poke
+from orchestrator.engine.settings import EngineSettings
+from orchestrator.engine.turn import Tools
+from orchestrator.store.keys import partition_of
+from orchestrator.store.ports import (
+    Commit,
+    CommitResult,
+    InboxEntry,
+    Kind,
+    OwnerStore,
+    RunKey,
+)
+
+logger = logging.getLogger("orchestrator.engine")
+
+_FROM_THE_START = "0"
+#: How long a run rests whose log, blob or code could not be worked on.
+_REST_MS = 1_000
+
+
+@dataclass(slots=True)
+class _Work:
+    """What one cycle found, by run and in order."""
+
+    arrivals: dict[RunKey, list[Arrival]] = field(default_factory=dict)
+
+    def add(self, key: RunKey, arrival: Arrival) -> None:
+        self.arrivals.setdefault(key, []).append(arrival)
+
+
+class Owner:
+    """Drives the runs of the partitions that one orchestrator holds.  One thread uses it."""
+
+    def __init__(
+        self,
+        store: OwnerStore,
+        leases: Leases,
+        tools: Tools,
+        local: LocalSteps,
+        settings: EngineSettings,
+        *,
+        clock: Callable[[], int],
+    ) -> None:
+        self._clock = clock
+        self._store = store
+        self._leases = leases
+        self._tools = tools
+        self._local = local
+        self.cache = RunCache(settings.run_cache_max)
+        self._cursors: dict[int, str] = {}
+        self._current: dict[str, int] = {}
+        self._resting: dict[RunKey, int] = {}
+        self._doubted: set[RunKey] = set()
+        self._pokes: set[RunKey] = set()
+        self._sweep_at_ms = 0
+
+    # --- partitions ------------------------------------------------------------------------------
+
+    def balance(self, now_ms: int) -> None:
+        """Take part in the sharing of partitions; see `Leases.balance`."""
+        gained, lost = self._leases.balance(now_ms)
+        for partition in lost:
+            self._forget_runs(partition)
+        for partition in gained:
+            self._cursors[partition] = _FROM_THE_START
+            self._pokes.update(self._store.list_blocked(partition))
+            self._sweep_at_ms = 0
+        if gained or lost:
+            held = sorted(self._leases.tokens)
+            logger.info("owns %d partitions: %s", len(held), " ".join(map(str, held)))
+
+    def drop_partition(self, partition: int) -> None:
+        """Forget a partition: its runs leave memory, its lease is no longer used."""
+        self._leases.forget(partition)
+        self._forget_runs(partition)
+
+    def _forget_runs(self, partition: int) -> None:
+        self._cursors.pop(partition, None)
+        self.cache.drop_where(lambda run: run.partition == partition)
+        self._current.clear()
+
+    def drop_everything(self) -> None:
+        """Forget all partitions and runs: the store may have lost its tail."""
+        for partition in list(self._leases.tokens):
+            self.drop_partition(partition)
+        self._leases.forget_all()
+        self.cache.drop_where(lambda run: True)
+        self._resting.clear()
+        self._pokes.clear()
+
+    def doubt(self) -> None:
+        """After a call without an answer: nothing in memory is sure (R1, C3)."""
+        self.cache.drop_where(lambda run: True)
+        self._current.clear()
+        for partition in self._cursors:
+            self._cursors[partition] = _FROM_THE_START
+        self._sweep_at_ms = 0
+
+    # --- the cycle -------------------------------------------------------------------------------
+
+    def cycle(self, *, block_ms: int, grace_until_ms: int = 0) -> int:
+        """Work through what arrived and what is due; return the number of commits.
+
+        Args:
+            block_ms: Longest wait for something to arrive; 0 does not wait.
+            grace_until_ms: Until then expired claims are left alone: after an outage their
+                workers first get the chance to renew them.
+
+        Raises:
+            StoreUnavailable: No answer; call `doubt` before the next cycle.
+        """
+        work = _Work()
+        cursors = {p: self._cursors[p] for p in self._leases.tokens}
+        if not cursors:
+            return 0
+        taken = self._store.take_inbox(
+            cursors, count=INBOX_TAKE_MAX, block_ms=0 if self._pokes else block_ms
+        )
+        for partition, entries in taken.items():
+            if entries:
+                self._cursors[partition] = entries[-1].id
+                self._sort(partition, entries, work)
+        if self._clock() >= self._sweep_at_ms:
+            self._sweep(work, grace_until_ms)
+        for key in self._pokes:
+            work.add(key, Poke())
+        self._pokes = set()
+        if self._resting:
+            self._wake_resting()
+        # One look at the store's clock for all that this cycle records.
+        return self._work_through(work, self._store.now_ms()) if work.arrivals else 0
+
+    def _sort(self, partition: int, entries: Sequence[InboxEntry], work: _Work) -> None:
+        nobodys = []
+        for entry in entries:
+            run = entry.run or self._run_of(entry.workflow_id)
+            if run:
+                work.add(RunKey(workflow_id=entry.workflow_id, run=run), entry)
+            else:
+                nobodys.append(entry)
+        if nobodys:
+            self._refuse(partition, nobodys)
+
+    def _run_of(self, workflow_id: str) -> int:
+        """Return the number of the id's latest run, 0 for an unknown id."""
+        run = self._current.get(workflow_id)
+        if run is None:
+            row = self._store.find_row(workflow_id)
+            if row is None:
+                return 0
+            run = int(row["run"])
+        return run
+
+    def _refuse(self, partition: int, entries: Sequence[InboxEntry]) -> None:
+        for entry in entries:
+            if entry.kind is Kind.SIGNAL:
+                body = {name: str(value) for name, value in entry.body.items() if name != "payload"}
+                self._store.reject({"workflow": entry.workflow_id, **body}, "no run has this id")
+            logger.warning("%s for %s: no run has this id", entry.kind.value, entry.workflow_id)
+        token = self._leases.tokens[partition]
+        self._store.discard(partition, token, [entry.id for entry in entries])
+
+    def _sweep(self, work: _Work, grace_until_ms: int) -> None:
+        now_ms, found = self._store.sweep(list(self._leases.tokens), count=DUE_TAKE_MAX)
+        self._sweep_at_ms = now_ms + SWEEP_INTERVAL_MS
+        for due in found.values():
+            for timer in due.timers:
+                work.add(timer.run_key, timer)
+            if now_ms >= grace_until_ms:
+                for claim in due.claims:
+                    work.add(claim.run_key, claim)
+            if len(due.timers) == DUE_TAKE_MAX or len(due.claims) == DUE_TAKE_MAX:
+                self._sweep_at_ms = now_ms
+            elif due.next_due_ms is not None:
+                self._sweep_at_ms = min(self._sweep_at_ms, due.next_due_ms)
+
+    def wait_ms(self, now_ms: int, longest_ms: int) -> int:
+        """Return how long the next cycle may wait for arrivals: never beyond the next timer."""
+        return max(1, min(longest_ms, self._sweep_at_ms - now_ms))
+
+    def _wake_resting(self) -> None:
+        now_ms = self._clock()
+        for key, until_ms in list(self._resting.items()):
+            if now_ms >= until_ms:
+                del self._resting[key]
+                partition = self._partition_of(key.workflow_id)
+                if partition in self._cursors:
+                    self._cursors[partition] = _FROM_THE_START
+                self._sweep_at_ms = 0
+
+    def _partition_of(self, workflow_id: str) -> int:
+        return partition_of(workflow_id, self._store.partitions)
+
+    # --- runs ------------------------------------------------------------------------------------
+
+    def _work_through(self, work: _Work, now_ms: int) -> int:
+        runs: list[LiveRun] = []
+        for key, arrivals in work.arrivals.items():
+            if key in self._resting:
+                continue
+            run = self.cache.take(key)
+            try:
+                run = run or self._load(key, arrivals)
+                run.take(arrivals, now_ms=now_ms)
+            except StoreUnavailable as error:
+                # A blob that is missing concerns one run; a store that is away ends the cycle
+                # at the next call of it.
+                logger.error("%s rests: %s", key, error)  # noqa: TRY400 - the reason is enough
+                self._rest(key, run, now_ms)
+            except Exception:
+                # The process boundary of one run (C2).  Whatever it is, the log is untouched, and
+                # the others must go on.
+                logger.exception("%s rests: it could not be worked on", key)
+                self._rest(key, run, now_ms)
+            else:
+                runs.append(run)
+        return self._commit(runs)
+
+    def _rest(self, key: RunKey, run: LiveRun | None, now_ms: int) -> None:
+        if run is not None:
+            run.close()
+        self._resting[key] = now_ms + _REST_MS
+
+    def _load(self, key: RunKey, arrivals: Iterable[Arrival]) -> LiveRun:
+        run = LiveRun(key, self._partition_of(key.workflow_id), self._tools)
+        is_new = any(isinstance(a, InboxEntry) and a.kind is Kind.START for a in arrivals)
+        if is_new and key not in self._doubted:
+            return run  # Nothing precedes a start; were it otherwise, the commit would conflict.
+        self._doubted.discard(key)
+        stored = self._store.read_history(key)
+        events: list[Event] = [decode(loads(event.data)) for event in stored]  # type: ignore[arg-type]
+        run.load(events, stored[-1].head if stored else "")
+        return run
+
+    def _commit(self, worked: Sequence[LiveRun]) -> int:
+        commits: list[tuple[str, Commit]] = []
+        runs: list[LiveRun] = []
+        for run in worked:
+            token = self._leases.tokens.get(run.partition)
+            if token is None:
+                run.close()
+            elif run.draft.is_empty:
+                self._after(run, run.draft)
+            else:
+                commits.append((token, run.draft.commit()))
+                runs.append(run)
+        try:
+            results = self._store.commit(commits) if commits else []
+        except BaseException:
+            for run in runs:
+                run.close()
+            raise
+        for run, result in zip(runs, results, strict=True):
+            self._settle(run, result)
+        return len(commits)
+
+    def _settle(self, run: LiveRun, result: CommitResult | None) -> None:
+        if result is CommitResult.COMMITTED:
+            draft = run.draft
+            run.committed()
+            self._after(run, draft)
+            return
+        # Refused or unknown: the run in memory has seen what may never become history.
+        run.close()
+        self._doubted.add(run.key)
+        if result is CommitResult.FENCED:
+            logger.warning("partition %d: another orchestrator owns it now", run.partition)
+            self.drop_partition(run.partition)
+            return
+        logger.info("%s: commit %s; read again", run.key, result.value if result else "unknown")
+        if run.partition in self._cursors:
+            self._cursors[run.partition] = _FROM_THE_START
+        self._sweep_at_ms = 0
+
+    def _after(self, run: LiveRun, draft: Draft) -> None:
+        """Act on what is history now: answers, local steps, the cache."""
+        if run.answers:
+            self._store.answer(run.answers)
+            run.answers = []
+        for fields in run.undelivered:
+            self._store.reject(fields, "the run has ended")
+        run.undelivered = []
+        for outgoing, token in draft.local_sent:
+            self._local.submit(outgoing, token)
+        for key in draft.local_cancelled:
+            self._local.cancel(key)
+        for due_ms in draft.timers_set.values():
+            if due_ms < self._sweep_at_ms:
+                self._sweep_at_ms = due_ms
+        if run.is_closed:
+            logger.info("%s %s", run.key, run.status)
+            run.close()
+        else:
+            self._current[run.key.workflow_id] = run.key.run
+            self.cache.put(run)

@@ -1,0 +1,60 @@
+"""Large values leave events for the blob store, and come back before code sees them.
+
+What the code issued is compared with history by digests (`core.blobs` B1), so that a reference in
+the place of a value changes nothing on replay.
+"""
+
+from dataclasses import replace
+from typing import TypeVar
+
+from orchestrator.core import events as e
+from orchestrator.core.blobs import find_blob_ref
+from orchestrator.core.errors import ActivationFailed, PayloadTooLarge
+from orchestrator.core.limits import EVENT_BYTES_MAX, INLINE_BYTES_MAX
+from orchestrator.core.values import Json, canonical
+from orchestrator.engine.ports import BlobStore
+
+AnyEvent = TypeVar("AnyEvent", bound=e.Event)
+
+
+def as_recorded(command: e.Command, blobs: BlobStore) -> tuple[e.Command, bytes]:
+    """Return the command with its large values by reference, and its bytes.
+
+    Raises:
+        ActivationFailed: A value beyond what even the blob store takes.
+        StoreUnavailable: A blob could not be written.
+    """
+    if isinstance(command, e.RunFailed):
+        command = replace(command, failure=command.failure.bounded())
+    data = e.encode(command)
+    if len(data) <= INLINE_BYTES_MAX:
+        return command, data
+    try:
+        if isinstance(command, e.StepScheduled):
+            args, kwargs = _by_reference(command.args, blobs), _by_reference(command.kwargs, blobs)
+            command = replace(command, args=args, kwargs=kwargs)
+        elif isinstance(command, e.RunCompleted):
+            command = replace(command, result=_by_reference(command.result, blobs))
+        data = e.encode(command)
+        if len(data) > EVENT_BYTES_MAX:
+            raise PayloadTooLarge(type(command).__name__, len(data), EVENT_BYTES_MAX)
+    except PayloadTooLarge as error:
+        raise ActivationFailed("limit", str(error)) from error
+    return command, data
+
+
+def _by_reference(value: Json, blobs: BlobStore) -> Json:
+    return value if len(canonical(value)) <= INLINE_BYTES_MAX else blobs.put(value).as_json()
+
+
+def with_values(event: AnyEvent, blobs: BlobStore) -> AnyEvent:
+    """Return the event as code is to see it: values in the place of references.
+
+    Raises:
+        StoreUnavailable: A blob is missing, or does not match its digest.
+    """
+    if isinstance(event, e.StepCompleted):
+        ref = find_blob_ref(event.result)
+        if ref is not None:
+            return replace(event, result=blobs.get(ref))
+    return event

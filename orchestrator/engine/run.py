@@ -1,0 +1,395 @@
+"""One run in memory: its ledger and its execution, kept in step with its history.
+
+R1  A run in memory is a cache of its history: whenever a commit of it is refused or unknown, it is
+    dropped, and built again from the log.
+R2  One input, one activation: an input is recorded, applied, and the commands that come out follow
+    it in the same commit.
+R3  An activation that cannot be carried out records its input and blocks the run; further inputs
+    are recorded without activation, and their commands follow once fitting code is there.
+R4  Nothing that arrived vanishes: it becomes an event, or a note that says why it changed nothing.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from orchestrator.core import events as e
+from orchestrator.core.errors import (
+    ActivationFailed,
+    ApplicationError,
+    NondeterminismError,
+    PayloadTooLarge,
+    UsageError,
+)
+from orchestrator.core.execution import Execution, RunInfo
+from orchestrator.core.failure import Failure
+from orchestrator.core.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX
+from orchestrator.core.replay import Replayed, replay
+from orchestrator.core.values import Json, canonical
+from orchestrator.engine.attempts import Attempts
+from orchestrator.engine.draft import Draft
+from orchestrator.engine.mail import Mail
+from orchestrator.engine.references import as_recorded, with_values
+from orchestrator.engine.turn import Tools, Turn
+from orchestrator.store.ports import (
+    Answer,
+    AttemptKey,
+    InboxEntry,
+    Kind,
+    RunKey,
+    TimerKey,
+    TimerKind,
+)
+
+logger = logging.getLogger("orchestrator.engine")
+
+
+class Poke:
+    """Asks a blocked run to try again with the code that is there now."""
+
+
+Arrival = InboxEntry | TimerKey | AttemptKey | Poke
+
+
+class LiveRun:
+    """A run in memory (R1).  One thread uses it.
+
+    Attributes:
+        answers: To queries, for the owner to hand out.
+        undelivered: Signals that came after the run's end, for the rejected list.
+    """
+
+    def __init__(self, key: RunKey, partition: int, tools: Tools) -> None:
+        self.key = key
+        self.partition = partition
+        self.answers: list[Answer] = []
+        self.undelivered: list[dict[str, str]] = []
+        self._tools = tools
+        self._turn = Turn(key, tools)
+        self._mail = Mail(self._turn)
+        self._attempts = Attempts(self._turn)
+        self._execution: Execution | None = None
+        self._published: bytes | None = None
+        self._status = ""
+        self._handlers: Mapping[Kind, Callable[[Mapping[str, Json]], None]] = {
+            Kind.START: self._mail.start,
+            Kind.SIGNAL: self._mail.signal,
+            Kind.CANCEL: self._mail.cancel,
+            Kind.TERMINATE: self._mail.terminate,
+            Kind.OUTCOME: self._attempts.outcome,
+            Kind.LATE_OUTCOME: self._attempts.late_outcome,
+            Kind.DECISION: self._attempts.decide,
+        }
+
+    @property
+    def draft(self) -> Draft:
+        """What the next commit of the run will be."""
+        return self._turn.draft
+
+    @property
+    def status(self) -> str:
+        """The run's status for people."""
+        return self._turn.ledger.status
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the run has ended."""
+        return self._turn.ledger.is_closed
+
+    def close(self) -> None:
+        """Leave memory: coroutines are closed and order nothing."""
+        if self._execution is not None:
+            self._execution.close()
+            self._execution = None
+
+    # --- from the log ----------------------------------------------------------------------------
+
+    def load(self, history: Sequence[e.Event], head: str) -> None:
+        """Take over the run from its whole history.
+
+        A mismatch between history and code blocks the run (R3), and a blocked run whose code fits
+        now moves again; either stands in the draft.
+
+        Raises:
+            StoreUnavailable: A blob of the history cannot be read.
+        """
+        turn = self._turn
+        for event in history:
+            turn.ledger.apply(event)
+        turn.begin(head)
+        turn.at_ms = max(self._tools.now_ms(), turn.ledger.at_ms)
+        self._status = turn.ledger.status
+        if not history:
+            return
+        try:
+            replayed = self._replay(history)
+        except NondeterminismError as error:
+            self._block_loaded(
+                ActivationFailed(
+                    "nondeterminism",
+                    str(error),
+                    where=error.where,
+                    recorded=error.recorded,
+                    issued=error.issued,
+                )
+            )
+        except ActivationFailed as error:
+            self._block_loaded(error)
+        else:
+            self._execution = replayed.execution
+            if turn.ledger.is_closed:
+                return
+            if turn.ledger.blocked:
+                self._unblock(replayed)
+            else:
+                self._published = self._encoded_state()
+
+    def _replay(self, history: Sequence[e.Event]) -> Replayed:
+        definition = self._turn.definition
+        if definition is None:
+            raise self._unknown_workflow()
+        events = [with_values(event, self._tools.blobs) for event in history]
+        with self._tools.watch(str(self.key)):
+            return replay(definition, self.key.workflow_id, self.key.run, events)
+
+    def _unknown_workflow(self) -> ActivationFailed:
+        known = ", ".join(sorted(self._tools.registry)) or "none"
+        return ActivationFailed(
+            "unknown_workflow",
+            f"no workflow is named {self._turn.started.workflow!r} in this orchestrator; "
+            f"known: {known}; deploy it here",
+        )
+
+    # --- what arrives ----------------------------------------------------------------------------
+
+    def take(self, arrivals: Sequence[Arrival], *, now_ms: int) -> None:
+        """Work through what arrived, in order; what follows from it stands in the draft."""
+        turn = self._turn
+        turn.at_ms = max(now_ms, turn.ledger.at_ms)
+        for arrival in arrivals:
+            match arrival:
+                case InboxEntry():
+                    self._take_entry(arrival)
+                case TimerKey(kind=TimerKind.SLEEP):
+                    self._take_sleep(arrival)
+                case TimerKey():
+                    self._attempts.take_timer(arrival)
+                case AttemptKey():
+                    self._attempts.take_expired_claim(arrival)
+                case Poke():
+                    pass  # Loading the run has already tried again.
+            self._activate()
+        self._note_status()
+
+    def committed(self) -> None:
+        """The draft is history; begin the next one."""
+        self._turn.begin(self._turn.draft.head)
+
+    def _take_entry(self, entry: InboxEntry) -> None:
+        self._turn.draft.inbox_ids.append(entry.id)
+        if entry.kind is Kind.QUERY:
+            self._query(entry.body)
+        elif self.is_closed:
+            self._turn_away(entry)
+        else:
+            self._handlers[entry.kind](entry.body)
+
+    def _turn_away(self, entry: InboxEntry) -> None:
+        """Nothing follows an end: the sender raced with it."""
+        logger.info("%s is closed; %s turned away", self.key, entry.kind.value)
+        if entry.kind is Kind.SIGNAL:
+            names = {name: str(entry.body.get(name)) for name in ("signal", "signal_id")}
+            self.undelivered.append({"workflow": self.key.workflow_id, **names})
+
+    def _take_sleep(self, timer: TimerKey) -> None:
+        turn = self._turn
+        turn.draft.remove_timer(timer)
+        if timer.number in turn.ledger.timers:
+            turn.inputs.append(e.TimerFired(at_ms=turn.at_ms, timer=timer.number))
+
+    # --- activations -----------------------------------------------------------------------------
+
+    def _activate(self) -> None:
+        """Record the waiting inputs, each followed by the commands it leads to (R2)."""
+        turn = self._turn
+        while turn.inputs and not self.is_closed:
+            event = turn.inputs.popleft()
+            turn.draft.record(event)
+            if turn.ledger.blocked:
+                self._end_if_terminated()
+            else:
+                self._apply(event)
+        turn.inputs.clear()
+
+    def _apply(self, event: e.Input) -> None:
+        try:
+            if self._execution is None:
+                self._execution = self._new_execution()
+            with self._tools.watch(str(self.key)):
+                commands = self._execution.apply(with_values(event, self._tools.blobs))
+            self._issue(commands)
+        except ActivationFailed as error:
+            self._block(error)
+
+    def _new_execution(self) -> Execution:
+        definition, started = self._turn.definition, self._turn.started
+        if definition is None:
+            raise self._unknown_workflow()
+        info = RunInfo(
+            workflow_id=self.key.workflow_id,
+            run=self.key.run,
+            workflow=started.workflow,
+            version=started.version,
+            started_at_ms=started.at_ms,
+        )
+        return Execution(definition, info)
+
+    def _issue(self, commands: Sequence[e.Command]) -> None:
+        """Record commands, and what each means for the store; all of them, or none.
+
+        Raises:
+            ActivationFailed: One of them is beyond a bound.
+        """
+        turn = self._turn
+        if turn.ledger.seq + len(commands) > HISTORY_EVENTS_MAX:
+            raise ActivationFailed(
+                "limit", f"the history would grow beyond {HISTORY_EVENTS_MAX} events"
+            )
+        recorded = [as_recorded(command, self._tools.blobs) for command in commands]
+        published = self._encoded_state()
+        for command, data in recorded:
+            if isinstance(command, e.ENDINGS):
+                self._end(command, data)
+                continue
+            turn.draft.append(command, data)
+            match command:
+                case e.StepScheduled():
+                    self._attempts.schedule(turn.ledger.steps[command.step])
+                case e.StepCancelRequested():
+                    self._attempts.cancel(command.step)
+                case e.TimerStarted():
+                    timer = turn.draft.timer(TimerKind.SLEEP, command.timer)
+                    turn.draft.set_timer(timer, command.due_at_ms)
+                case e.TimerCancelled():
+                    turn.draft.remove_timer(turn.draft.timer(TimerKind.SLEEP, command.timer))
+                case _:
+                    pass  # The others mean nothing to the store.
+        if published is not None and published != self._published:
+            self._published = published
+            turn.draft.fields["state"] = published.decode()
+
+    def _end(self, ending: e.Event, data: bytes) -> None:
+        draft, at_ms = self._turn.draft, self._turn.at_ms
+        # What is outstanding is known only until the ledger takes the ending.
+        draft.close(at_ms)
+        draft.append(ending, data)
+        draft.fields["closed_at_ms"] = str(at_ms)
+        match ending:
+            case e.RunCompleted():
+                draft.fields["result"] = canonical(ending.result).decode()
+                return
+            case e.RunFailed():
+                failure = ending.failure
+            case e.RunCancelled():
+                failure = Failure(type="Cancelled", message=ending.reason)
+            case e.RunTerminated():
+                failure = Failure(type="Terminated", message=ending.reason)
+            case _:
+                raise AssertionError(f"{type(ending).__name__} ends no run")
+        draft.fields["failure"] = canonical(failure.as_json()).decode()
+
+    # --- blocked runs ----------------------------------------------------------------------------
+
+    def _block(self, error: ActivationFailed) -> None:
+        """Park the run: its history stays, its commands wait for fitting code (R3)."""
+        self.close()
+        turn = self._turn
+        logger.error("%s is blocked: %s", self.key, error)
+        turn.draft.record(
+            e.RunBlocked(
+                at_ms=turn.at_ms,
+                kind=error.kind,
+                message=error.message,
+                recorded=error.recorded,
+                issued=error.issued,
+                where=error.where,
+                traceback=error.traceback,
+                fingerprint=turn.definition.fingerprint if turn.definition else "",
+            )
+        )
+        turn.draft.blocked = True
+        self._end_if_terminated()
+
+    def _block_loaded(self, error: ActivationFailed) -> None:
+        """Block a run that was loaded, unless its history already says exactly that."""
+        known = self._turn.ledger.blocked
+        said = (error.kind, error.message, error.recorded, error.issued)
+        if self.is_closed:
+            return
+        if known and said == (known.kind, known.message, known.recorded, known.issued):
+            return
+        self._block(error)
+
+    def _unblock(self, replayed: Replayed) -> None:
+        turn = self._turn
+        logger.warning("%s moves again", self.key)
+        fingerprint = turn.definition.fingerprint if turn.definition else ""
+        turn.draft.record(e.RunUnblocked(at_ms=turn.at_ms, fingerprint=fingerprint))
+        turn.draft.blocked = False
+        try:
+            self._issue(replayed.pending)
+        except ActivationFailed as error:
+            self._block(error)
+        self._activate()
+
+    def _end_if_terminated(self) -> None:
+        """End a blocked run that somebody terminated, if its sagas have nothing left to undo.
+
+        With something to undo, the termination is recorded and waits for fitting code: its
+        compensations are ordered by that code, in its order.
+        """
+        ledger = self._turn.ledger
+        if not ledger.is_terminate_requested or ledger.has_obligations:
+            return
+        ending = e.RunTerminated(at_ms=self._turn.at_ms, reason="terminated while blocked")
+        self._end(ending, e.encode(ending))
+
+    # --- what others may read --------------------------------------------------------------------
+
+    def _encoded_state(self) -> bytes | None:
+        assert self._execution is not None
+        state = self._execution.published_state()
+        if state is None:
+            return None
+        data = canonical(state)
+        if len(data) > PAYLOAD_BYTES_MAX:
+            too_large = PayloadTooLarge("published state", len(data), PAYLOAD_BYTES_MAX)
+            raise ActivationFailed("limit", str(too_large))
+        return data
+
+    def _note_status(self) -> None:
+        draft, ledger = self._turn.draft, self._turn.ledger
+        if not draft.events or ledger.status == self._status:
+            return
+        self._status = draft.fields["status"] = ledger.status
+        blocked = ledger.blocked if ledger.status == "blocked" else None
+        draft.fields["blocked"] = f"{blocked.kind}: {blocked.message}" if blocked else ""
+
+    def _query(self, body: Mapping[str, Json]) -> None:
+        deadline_ms = body.get("deadline_ms")
+        if isinstance(deadline_ms, int) and deadline_ms < self._turn.at_ms:
+            return  # Its reader has gone.
+        args = body.get("args")
+        answer = self._answer(str(body.get("query")), args if isinstance(args, list) else [])
+        self.answers.append(Answer(reply_to=str(body.get("reply_to")), body=answer))
+
+    def _answer(self, name: str, args: list[Json]) -> dict[str, Json]:
+        if self._execution is None:
+            blocked = self._turn.ledger.blocked
+            reason = f"blocked: {blocked.message}" if blocked else "it has not started yet"
+            message = f"{self.key.workflow_id} cannot answer; {reason}"
+            return {"error": "RunBlocked", "message": message}
+        try:
+            with self._tools.watch(str(self.key)):
+                return {"ok": self._execution.query(name, args)}
+        except (UsageError, ApplicationError, ActivationFailed) as error:
+            return {"error": type(error).__name__, "message": str(error)}

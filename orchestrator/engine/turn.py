@@ -1,0 +1,69 @@
+"""What one turn of a run works on: its ledger, its draft, and the inputs that wait.
+
+Shared by the parts that know what an arrival means (`engine.mail`, `engine.attempts`) and the run
+that activates the code.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from orchestrator.core import events as e
+from orchestrator.core.definition import WorkflowDefinition
+from orchestrator.core.ledger import Ledger
+from orchestrator.engine.draft import Draft
+from orchestrator.engine.ports import BlobStore, Dispatcher, Registry
+from orchestrator.store.ports import RunKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What every run of an orchestrator shares.
+
+    Args:
+        rng: Seeds of runs, jitter of retries, nonces of claims.
+        watch: Makes the context manager that an activation runs in.
+        now_ms: The store's clock.
+    """
+
+    registry: Registry
+    dispatcher: Dispatcher
+    blobs: BlobStore
+    rng: random.Random
+    owner_id: str
+    engine_version: str
+    watch: Callable[[str], AbstractContextManager[None]]
+    now_ms: Callable[[], int]
+
+
+class Turn:
+    """The working state of one run.  `at_ms` is the instant of all that this turn records."""
+
+    def __init__(self, key: RunKey, tools: Tools) -> None:
+        self.key = key
+        self.tools = tools
+        self.ledger = Ledger()
+        self.draft = Draft(key, self.ledger, "")
+        self.inputs: deque[e.Input] = deque()
+        self.at_ms = 0
+
+    def begin(self, head: str) -> None:
+        """Begin the next draft, after the event that left the chain at `head`."""
+        self.draft = Draft(self.key, self.ledger, head)
+
+    @property
+    def started(self) -> e.RunStarted:
+        """The first event."""
+        assert self.ledger.started is not None, "a history begins with RunStarted"
+        return self.ledger.started
+
+    @property
+    def definition(self) -> WorkflowDefinition | None:
+        """The workflow's code, or None where this orchestrator does not have it."""
+        return self.tools.registry.get(self.started.workflow) if self.ledger.started else None
+
+    def reject(self, request: str, reason: str) -> None:
+        """Record that a request made no sense, and why."""
+        self.draft.record(e.RequestRejected(at_ms=self.at_ms, request=request, reason=reason))

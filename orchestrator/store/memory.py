@@ -1,0 +1,394 @@
+"""The store in memory: for tests, and the reference that the one on Redis is held against.
+
+With a `ManualClock` it is deterministic and never waits; with the machine's clock it may be used
+from several threads.  One lock makes every call atomic (H2).  Nothing outlives the process.
+"""
+
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+
+from orchestrator.core.limits import ANSWER_TTL_MS, PARTITIONS_DEFAULT, REJECTED_SIGNALS_MAX
+from orchestrator.core.values import Json, canonical
+from orchestrator.store import memory_attempts
+from orchestrator.store.clocks import Clock, SystemClock
+from orchestrator.store.keys import partition_of
+from orchestrator.store.memory_commit import apply_commit
+from orchestrator.store.memory_partition import Lease, Partition, id_order
+from orchestrator.store.ports import (
+    Answer,
+    AttemptKey,
+    Claim,
+    ClaimAnswer,
+    Commit,
+    CommitResult,
+    DoorEntry,
+    Due,
+    InboxEntry,
+    Kind,
+    Message,
+    PostAnswer,
+    Posted,
+    PostedAnswer,
+    RunKey,
+    Start,
+    StartAnswer,
+    StoredEvent,
+)
+
+#: What `read_step` shows of a step's row.
+STEP_FIELDS = ("attempt", "state", "claim", "details", "heartbeat_at_ms")
+
+
+class MemoryStore:
+    """See `OwnerStore`, `WorkerStore` and `ClientStore`.
+
+    Args:
+        partitions: How many partitions.
+        clock: The store's clock.
+        direct: Messages of a commit go to `queues` in the same act; else into the outbox.
+    """
+
+    def __init__(
+        self,
+        partitions: int = PARTITIONS_DEFAULT,
+        clock: Clock | None = None,
+        *,
+        direct: bool = True,
+    ) -> None:
+        self.clock: Clock = clock if clock is not None else SystemClock()
+        #: Bodies of messages by queue, oldest first.
+        self.queues: dict[str, deque[bytes]] = defaultdict(deque)
+        #: Signals that no run could take, each with its "reason".
+        self.rejected: deque[dict[str, str]] = deque(maxlen=REJECTED_SIGNALS_MAX)
+        self._direct = direct
+        self._parts = [Partition() for _ in range(partitions)]
+        self._orchestrators: dict[str, int] = {}
+        self._answers: dict[str, tuple[int, dict[str, Json]]] = {}
+        self._door: dict[str, DoorEntry] = {}
+        self._door_last = 0
+        self._changed = threading.Condition()
+
+    @property
+    def partitions(self) -> int:
+        """See `OwnerStore.partitions`."""
+        return len(self._parts)
+
+    def _of(self, workflow_id: str) -> Partition:
+        return self._parts[partition_of(workflow_id, len(self._parts))]
+
+    def _wait_until(self, is_ready: Callable[[], bool], wait_ms: int) -> None:
+        """Wait for other threads; a manual clock stands still, so that there waiting is over."""
+        if wait_ms > 0 and not self.clock.is_manual:
+            self._changed.wait_for(is_ready, wait_ms / 1000)
+
+    # --- owners ---------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """See `OwnerStore.now_ms`."""
+        return self.clock.now_ms
+
+    def server_id(self) -> str:
+        """See `OwnerStore.server_id`."""
+        return f"memory-{id(self)}"
+
+    def report_orchestrator(self, owner_id: str, *, ttl_ms: int) -> list[str]:
+        """See `OwnerStore.report_orchestrator`."""
+        with self._changed:
+            now_ms = self.clock.now_ms
+            self._orchestrators[owner_id] = now_ms + ttl_ms
+            alive = {name: at for name, at in self._orchestrators.items() if at > now_ms}
+            self._orchestrators = alive
+            return sorted(alive)
+
+    def retire_orchestrator(self, owner_id: str) -> None:
+        """See `OwnerStore.retire_orchestrator`."""
+        with self._changed:
+            self._orchestrators.pop(owner_id, None)
+
+    def grant_lease(self, partition: int, owner_id: str, token: str, *, ttl_ms: int) -> bool:
+        """See `OwnerStore.grant_lease`."""
+        with self._changed:
+            part, now_ms = self._parts[partition], self.clock.now_ms
+            lease = part.lease
+            if lease and lease.expires_at_ms > now_ms and lease.owner_id != owner_id:
+                return False
+            part.lease = Lease(owner_id=owner_id, token=token, expires_at_ms=now_ms + ttl_ms)
+            return True
+
+    def renew_leases(self, tokens: Mapping[int, str], *, ttl_ms: int) -> set[int]:
+        """See `OwnerStore.renew_leases`."""
+        with self._changed:
+            now_ms = self.clock.now_ms
+            lost = set()
+            for partition, token in tokens.items():
+                part = self._parts[partition]
+                if part.lease is not None and part.holds_lease(token, now_ms):
+                    part.lease.expires_at_ms = now_ms + ttl_ms
+                else:
+                    lost.add(partition)
+            return lost
+
+    def release_lease(self, partition: int, token: str) -> None:
+        """See `OwnerStore.release_lease`."""
+        with self._changed:
+            part = self._parts[partition]
+            if part.holds_lease(token, self.clock.now_ms):
+                part.lease = None
+
+    def take_inbox(
+        self, after: Mapping[int, str], *, count: int, block_ms: int
+    ) -> dict[int, list[InboxEntry]]:
+        """See `OwnerStore.take_inbox`."""
+        with self._changed:
+            self._wait_until(lambda: bool(self._arrived(after, count)), block_ms)
+            return self._arrived(after, count)
+
+    def _arrived(self, after: Mapping[int, str], count: int) -> dict[int, list[InboxEntry]]:
+        found = {}
+        for partition, last_id in after.items():
+            last = id_order(last_id)
+            inbox = self._parts[partition].inbox
+            entries = [entry for entry_id, entry in inbox.items() if id_order(entry_id) > last]
+            if entries:
+                found[partition] = entries[:count]
+        return found
+
+    def sweep(self, partitions: Sequence[int], *, count: int) -> tuple[int, dict[int, Due]]:
+        """See `OwnerStore.sweep`."""
+        with self._changed:
+            now_ms = self.clock.now_ms
+            return now_ms, {p: _due(self._parts[p], now_ms, count) for p in partitions}
+
+    def commit(self, commits: Sequence[tuple[str, Commit]]) -> list[CommitResult | None]:
+        """See `OwnerStore.commit`."""
+        with self._changed:
+            results: list[CommitResult | None] = []
+            for token, commit in commits:
+                part = self._of(commit.key.workflow_id)
+                result = apply_commit(part, token, commit, now_ms=self.clock.now_ms)
+                if result is CommitResult.COMMITTED:
+                    self._send(part, commit.messages)
+                results.append(result)
+            self._changed.notify_all()
+            return results
+
+    def _send(self, part: Partition, messages: Sequence[Message]) -> None:
+        for message in messages:
+            if self._direct:
+                self.queues[message.queue].append(message.body)
+            else:
+                part.outbox[part.next_id()] = message
+
+    def discard(self, partition: int, token: str, inbox_ids: Sequence[str]) -> None:
+        """See `OwnerStore.discard`."""
+        with self._changed:
+            part = self._parts[partition]
+            if part.holds_lease(token, self.clock.now_ms):
+                for entry_id in inbox_ids:
+                    part.inbox.pop(entry_id, None)
+
+    def reject(self, fields: Mapping[str, str], reason: str) -> None:
+        """See `OwnerStore.reject`."""
+        with self._changed:
+            self.rejected.append({**fields, "reason": reason})
+
+    def list_blocked(self, partition: int) -> list[RunKey]:
+        """See `OwnerStore.list_blocked`."""
+        with self._changed:
+            return sorted(self._parts[partition].blocked, key=str)
+
+    def read_step(self, key: RunKey, step: int) -> dict[str, str]:
+        """See `OwnerStore.read_step`."""
+        with self._changed:
+            row = self._of(key.workflow_id).find_step(key, step) or {}
+            return {name: row[name] for name in STEP_FIELDS if name in row}
+
+    def answer(self, answers: Sequence[Answer]) -> None:
+        """See `OwnerStore.answer`."""
+        with self._changed:
+            now_ms = self.clock.now_ms
+            self._answers = {key: kept for key, kept in self._answers.items() if kept[0] > now_ms}
+            for answer in answers:
+                self._answers.setdefault(answer.reply_to, (now_ms + ANSWER_TTL_MS, answer.body))
+            self._changed.notify_all()
+
+    def write_door(self, fields: Mapping[str, str]) -> str:
+        """Write a line to the signal door, as people do with redis-cli; return its id."""
+        with self._changed:
+            self._door_last += 1
+            entry_id = f"{self._door_last}-0"
+            self._door[entry_id] = DoorEntry(id=entry_id, fields=dict(fields))
+            return entry_id
+
+    def read_door(self, *, count: int) -> list[DoorEntry]:
+        """See `OwnerStore.read_door`."""
+        with self._changed:
+            return list(self._door.values())[:count]
+
+    def ack_door(self, ids: Sequence[str]) -> None:
+        """See `OwnerStore.ack_door`."""
+        with self._changed:
+            for entry_id in ids:
+                self._door.pop(entry_id, None)
+
+    def read_outbox(self, partition: int, *, count: int) -> list[tuple[str, Message]]:
+        """See `OwnerStore.read_outbox`."""
+        with self._changed:
+            return list(self._parts[partition].outbox.items())[:count]
+
+    def ack_outbox(self, partition: int, ids: Sequence[str]) -> None:
+        """See `OwnerStore.ack_outbox`."""
+        with self._changed:
+            for entry_id in ids:
+                self._parts[partition].outbox.pop(entry_id, None)
+
+    # --- workers --------------------------------------------------------------------------------
+
+    def claim(self, key: AttemptKey, token: str, *, ttl_ms: int) -> Claim:
+        """See `WorkerStore.claim`."""
+        with self._changed:
+            part = self._of(key.workflow_id)
+            return memory_attempts.claim(part, key, token, self.clock.now_ms, ttl_ms)
+
+    def renew(
+        self, claims: Mapping[AttemptKey, str], *, ttl_ms: int
+    ) -> dict[AttemptKey, ClaimAnswer]:
+        """See `WorkerStore.renew`."""
+        with self._changed:
+            now_ms = self.clock.now_ms
+            return {
+                key: memory_attempts.renew(self._of(key.workflow_id), key, token, now_ms, ttl_ms)
+                for key, token in claims.items()
+            }
+
+    def post_outcome(self, key: AttemptKey, token: str, body: Mapping[str, Json]) -> PostAnswer:
+        """See `WorkerStore.post_outcome`."""
+        with self._changed:
+            part = self._of(key.workflow_id)
+            posted = memory_attempts.post_outcome(part, key, token, body)
+            self._changed.notify_all()
+            return posted
+
+    def heartbeat(self, key: AttemptKey, token: str, details: Json) -> ClaimAnswer:
+        """See `WorkerStore.heartbeat`."""
+        with self._changed:
+            part = self._of(key.workflow_id)
+            return memory_attempts.heartbeat(part, key, token, self.clock.now_ms, details)
+
+    # --- clients --------------------------------------------------------------------------------
+
+    def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+        """See `ClientStore.start`."""
+        with self._changed:
+            part = self._of(workflow_id)
+            row = part.rows.get(workflow_id)
+            run = 1
+            if row is not None:
+                run = int(row["run"]) + 1
+                if row["request"] == request_id:
+                    return _start(StartAnswer.REPEATED, row)
+                if workflow_id in part.open:
+                    return _start(StartAnswer.EXISTS, row)
+            now_ms = self.clock.now_ms
+            row = {
+                "run": str(run),
+                "status": "pending",
+                "type": str(body["workflow"]),
+                "request": request_id,
+                "started_at_ms": str(now_ms),
+                "seq": "0",
+            }
+            part.rows[workflow_id] = row
+            part.open[workflow_id] = now_ms
+            part.post(Kind.START, workflow_id, run, canonical(dict(body)))
+            self._changed.notify_all()
+            return _start(StartAnswer.STARTED, row)
+
+    def post(
+        self, workflow_id: str, kind: Kind, body: Mapping[str, Json], *, run: int = 0
+    ) -> Posted:
+        """See `ClientStore.post`."""
+        with self._changed:
+            part = self._of(workflow_id)
+            row = part.rows.get(workflow_id)
+            if row is None or run > int(row["run"]):
+                return Posted(answer=PostedAnswer.NOT_FOUND, run=run, status="")
+            latest = int(row["run"])
+            is_open = workflow_id in part.open and run in (0, latest)
+            # The status of a run that a later one replaced is in its history alone.
+            status = row["status"] if run in (0, latest) else ""
+            if not is_open and kind is not Kind.QUERY:
+                return Posted(answer=PostedAnswer.CLOSED, run=run or latest, status=status)
+            part.post(kind, workflow_id, run, canonical(dict(body)))
+            self._changed.notify_all()
+            return Posted(answer=PostedAnswer.POSTED, run=run or latest, status=status)
+
+    def find_row(self, workflow_id: str) -> dict[str, str] | None:
+        """See `OwnerStore.find_row`."""
+        with self._changed:
+            row = self._of(workflow_id).rows.get(workflow_id)
+            return None if row is None else dict(row)
+
+    def read_history(
+        self, key: RunKey, *, after_seq: int = 0, count: int | None = None
+    ) -> list[StoredEvent]:
+        """See `OwnerStore.read_history`."""
+        with self._changed:
+            events = self._of(key.workflow_id).logs.get(key, [])[after_seq:]
+            return events if count is None else events[:count]
+
+    def wait_for_answer(
+        self, workflow_id: str, reply_to: str, *, wait_ms: int
+    ) -> dict[str, Json] | None:
+        """See `ClientStore.wait_for_answer`."""
+        with self._changed:
+            self._wait_until(lambda: reply_to in self._answers, wait_ms)
+            expires_at_ms, body = self._answers.get(reply_to, (0, None))
+            return body if expires_at_ms > self.clock.now_ms else None
+
+    def wait_for_event(self, key: RunKey, *, after_seq: int, wait_ms: int) -> bool:
+        """See `ClientStore.wait_for_event`."""
+        with self._changed:
+            logs = self._of(key.workflow_id).logs
+            self._wait_until(lambda: len(logs.get(key, ())) > after_seq, wait_ms)
+            return len(logs.get(key, ())) > after_seq
+
+    def list_runs(
+        self,
+        *,
+        open: bool,  # noqa: A002 - the port's word
+        closed: bool,
+        count: int,
+    ) -> list[dict[str, str]]:
+        """See `ClientStore.list_runs`.  Each id is listed once, with its latest run."""
+        with self._changed:
+            found: list[tuple[int, str]] = []
+            for part in self._parts:
+                if open:
+                    found += [(at, workflow_id) for workflow_id, at in part.open.items()]
+                if closed:
+                    found += [
+                        (at, key.workflow_id)
+                        for key, at in part.closed.items()
+                        if part.rows[key.workflow_id]["run"] == str(key.run)
+                    ]
+            found.sort(reverse=True)
+            return [
+                {**self._of(workflow_id).rows[workflow_id], "workflow_id": workflow_id}
+                for _, workflow_id in found[:count]
+            ]
+
+
+def _start(answer: StartAnswer, row: Mapping[str, str]) -> Start:
+    return Start(answer=answer, run=int(row["run"]), status=row["status"])
+
+
+def _due(part: Partition, now_ms: int, count: int) -> Due:
+    timers = sorted(part.timers.items(), key=lambda item: (item[1], str(item[0])))
+    claims = sorted(part.claims.items(), key=lambda item: (item[1], str(item[0])))
+    return Due(
+        timers=[timer for timer, at in timers if at <= now_ms][:count],
+        claims=[key for key, at in claims if at <= now_ms][:count],
+        next_due_ms=next((at for _, at in timers if at > now_ms), None),
+    )

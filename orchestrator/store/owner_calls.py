@@ -1,0 +1,241 @@
+"""Calls about partitions, as owners make them: leases, inbox, sweep, door, outbox, answers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.core.limits import ANSWER_TTL_MS, REJECTED_SIGNALS_MAX
+from orchestrator.core.values import canonical
+from orchestrator.store.calls import Call, Flow, ask, ask_all, blocking, command, run_script, text
+from orchestrator.store.keys import Keys
+from orchestrator.store.ports import (
+    Answer,
+    AttemptKey,
+    DoorEntry,
+    Due,
+    InboxEntry,
+    Kind,
+    Message,
+    RunKey,
+    TimerKey,
+)
+
+#: What `read_step` shows of a step's row.
+STEP_FIELDS = ("attempt", "state", "claim", "details", "heartbeat_at_ms")
+
+
+def now_ms() -> Flow[int]:
+    """See `OwnerStore.now_ms`."""
+    seconds, microseconds = yield from ask(command("now_ms", "TIME"))
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+def server_id() -> Flow[str]:
+    """See `OwnerStore.server_id`."""
+    info: dict[str, Any] = yield from ask(command("server_id", "INFO", "server"))
+    return str(info["run_id"])
+
+
+def report_orchestrator(keys: Keys, owner_id: str, ttl_ms: int) -> Flow[list[str]]:
+    """See `OwnerStore.report_orchestrator`."""
+    name = "report_orchestrator"
+    call = run_script(name, name, [keys.orchestrators], [owner_id, ttl_ms])
+    reply = yield from ask(call)
+    return sorted(map(text, reply))
+
+
+def retire_orchestrator(keys: Keys, owner_id: str) -> Flow[None]:
+    """See `OwnerStore.retire_orchestrator`."""
+    yield from ask(command("retire_orchestrator", "ZREM", keys.orchestrators, owner_id))
+
+
+def grant_lease(keys: Keys, partition: int, owner_id: str, token: str, ttl_ms: int) -> Flow[bool]:
+    """See `OwnerStore.grant_lease`."""
+    assert token, "a lease needs a token"
+    assert "/" not in token, "the lease's value is '<owner>/<token>'"
+    names = [keys.lease(partition)]
+    reply = yield from ask(
+        run_script("grant_lease", "grant_lease", names, [owner_id, token, ttl_ms])
+    )
+    return bool(reply)
+
+
+def renew_leases(keys: Keys, tokens: Mapping[int, str], ttl_ms: int) -> Flow[set[int]]:
+    """See `OwnerStore.renew_leases`."""
+    replies = yield from ask_all(
+        [
+            run_script("renew_leases", "renew_lease", [keys.lease(partition)], [token, ttl_ms])
+            for partition, token in tokens.items()
+        ]
+    )
+    return {partition for partition, held in zip(tokens, replies, strict=True) if not held}
+
+
+def release_lease(keys: Keys, partition: int, token: str) -> Flow[None]:
+    """See `OwnerStore.release_lease`."""
+    names = [keys.lease(partition)]
+    yield from ask(run_script("release_lease", "release_lease", names, [token]))
+
+
+def take_inbox(
+    keys: Keys, after: Mapping[int, str], count: int, block_ms: int
+) -> Flow[dict[int, list[InboxEntry]]]:
+    """See `OwnerStore.take_inbox`."""
+    if not after:
+        return {}
+    streams = [keys.inbox(partition) for partition in after]
+    parts = ("STREAMS", *streams, *after.values())
+    if block_ms > 0:
+        call = blocking("take_inbox", "XREAD", "COUNT", count, "BLOCK", block_ms, *parts)
+    else:
+        call = command("take_inbox", "XREAD", "COUNT", count, *parts)
+    reply = yield from ask(call)
+    partition_of = {
+        name.encode(): partition for partition, name in zip(after, streams, strict=True)
+    }
+    found: dict[int, list[InboxEntry]] = {}
+    unreadable: list[Call] = []
+    for stream, entries in reply or ():
+        partition = partition_of[stream]
+        for entry_id, fields in entries:
+            entry = _parse(entry_id, fields)
+            if isinstance(entry, InboxEntry):
+                found.setdefault(partition, []).append(entry)
+            else:
+                unreadable += _move_to_rejected(keys, stream, entry_id, fields, entry)
+    yield from ask_all(unreadable)
+    return found
+
+
+def _parse(entry_id: bytes, fields: Mapping[bytes, bytes]) -> InboxEntry | str:
+    """Return the entry, or why it is none."""
+    try:
+        body = json.loads(fields[b"body"])
+        if not isinstance(body, dict):
+            return "the body is not a JSON object"
+        return InboxEntry(
+            id=text(entry_id),
+            kind=Kind(text(fields[b"kind"])),
+            workflow_id=text(fields[b"workflow"]),
+            run=int(fields[b"run"]),
+            body=body,
+        )
+    except KeyError as error:
+        return f"there is no field {error}"
+    except ValueError as error:
+        return f"unreadable: {type(error).__name__}"
+
+
+def _move_to_rejected(
+    keys: Keys, stream: bytes, entry_id: bytes, fields: Mapping[bytes, bytes], reason: str
+) -> list[Call]:
+    # Kept first, removed then: a crash between the two keeps it twice rather than not at all.
+    flat = [part for pair in fields.items() for part in pair]
+    limit = ("MAXLEN", "~", REJECTED_SIGNALS_MAX)
+    return [
+        command("take_inbox", "XADD", keys.rejected, *limit, "*", *flat, "reason", reason),
+        command("take_inbox", "XDEL", stream, entry_id),
+    ]
+
+
+def sweep(keys: Keys, partitions: Sequence[int], count: int) -> Flow[tuple[int, dict[int, Due]]]:
+    """See `OwnerStore.sweep`."""
+    calls = [
+        run_script("sweep", "sweep_partition", [keys.timers(p), keys.claims(p)], [count])
+        for p in partitions
+    ]
+    if not calls:
+        instant = yield from now_ms()
+        return instant, {}
+    replies = yield from ask_all(calls)
+    found = {}
+    for partition, (_, timers, claims, later_ms) in zip(partitions, replies, strict=True):
+        found[partition] = Due(
+            timers=[TimerKey.parse(text(timer)) for timer in timers],
+            claims=[AttemptKey.parse(text(claim)) for claim in claims],
+            next_due_ms=int(float(later_ms)) if later_ms else None,
+        )
+    return int(replies[-1][0]), found
+
+
+def discard(keys: Keys, partition: int, token: str, inbox_ids: Sequence[str]) -> Flow[None]:
+    """See `OwnerStore.discard`."""
+    names = [keys.lease(partition), keys.inbox(partition)]
+    if inbox_ids:
+        yield from ask(run_script("discard", "discard_entries", names, [token, *inbox_ids]))
+
+
+def reject(keys: Keys, fields: Mapping[str, str], reason: str) -> Flow[None]:
+    """See `OwnerStore.reject`."""
+    flat = [part for pair in {**fields, "reason": reason}.items() for part in pair]
+    limit = ("MAXLEN", "~", REJECTED_SIGNALS_MAX)
+    yield from ask(command("reject", "XADD", keys.rejected, *limit, "*", *flat))
+
+
+def list_blocked(keys: Keys, partition: int) -> Flow[list[RunKey]]:
+    """See `OwnerStore.list_blocked`."""
+    members = yield from ask(command("list_blocked", "SMEMBERS", keys.blocked(partition)))
+    names = sorted(map(text, members))
+    parts = [name.rpartition(".") for name in names]
+    return [RunKey(workflow_id=workflow_id, run=int(run)) for workflow_id, _, run in parts]
+
+
+def read_step(keys: Keys, key: RunKey, step: int) -> Flow[dict[str, str]]:
+    """See `OwnerStore.read_step`."""
+    wanted = [f"{step}.{name}" for name in STEP_FIELDS]
+    steps = keys.steps(key.workflow_id, key.run)
+    values = yield from ask(command("read_step", "HMGET", steps, *wanted))
+    return {
+        name: text(value)
+        for name, value in zip(STEP_FIELDS, values, strict=True)
+        if value is not None
+    }
+
+
+def answer(keys: Keys, answers: Sequence[Answer]) -> Flow[None]:
+    """See `OwnerStore.answer`."""
+    calls = []
+    for given in answers:
+        # A reply's own id says where it lies: its reader knows nothing else of it.
+        names = [keys.answer(keys.of_workflow(given.reply_to), given.reply_to)]
+        body = canonical(given.body)
+        calls.append(run_script("answer", "give_answer", names, [body, ANSWER_TTL_MS]))
+    yield from ask_all(calls)
+
+
+def read_door(keys: Keys, count: int) -> Flow[list[DoorEntry]]:
+    """See `OwnerStore.read_door`."""
+    lines = yield from ask(command("read_door", "XRANGE", keys.door, "-", "+", "COUNT", count))
+    # People type these: what is not UTF-8 is shown as such rather than stopping the door.
+    return [
+        DoorEntry(
+            id=text(entry_id),
+            fields={
+                name.decode(errors="replace"): value.decode(errors="replace")
+                for name, value in fields.items()
+            },
+        )
+        for entry_id, fields in lines
+    ]
+
+
+def ack_door(keys: Keys, ids: Sequence[str]) -> Flow[None]:
+    """See `OwnerStore.ack_door`."""
+    if ids:
+        yield from ask(command("ack_door", "XDEL", keys.door, *ids))
+
+
+def read_outbox(keys: Keys, partition: int, count: int) -> Flow[list[tuple[str, Message]]]:
+    """See `OwnerStore.read_outbox`."""
+    call = command("read_outbox", "XRANGE", keys.outbox(partition), "-", "+", "COUNT", count)
+    lines = yield from ask(call)
+    return [
+        (text(entry_id), Message(queue=text(fields[b"queue"]), body=fields[b"body"]))
+        for entry_id, fields in lines
+    ]
+
+
+def ack_outbox(keys: Keys, partition: int, ids: Sequence[str]) -> Flow[None]:
+    """See `OwnerStore.ack_outbox`."""
+    if ids:
+        yield from ask(command("ack_outbox", "XDEL", keys.outbox(partition), *ids))

@@ -1,0 +1,36 @@
+-- start_run: open the next run of a workflow id, and post its START.
+--
+-- KEYS[1]  row     hash, the id's latest run
+-- KEYS[2]  open    zset
+-- KEYS[3]  inbox   stream
+-- ARGV[1]  workflow   id
+-- ARGV[2]  request    id of this request
+-- ARGV[3]  type       the workflow's name
+-- ARGV[4]  body       JSON of the START entry
+--
+-- Returns {"started" | "repeated" | "exists", run, status}
+--
+-- H8: while a run is open, no other start writes.
+-- H9: the request is kept in the row: the latest run's own request is told so, open or not.
+
+local row = redis.call("HMGET", KEYS[1], "run", "status", "request")
+local run = "1"
+if row[1] then
+    if row[3] == ARGV[2] then
+        return {"repeated", row[1], row[2]}
+    end
+    if redis.call("ZSCORE", KEYS[2], ARGV[1]) then
+        return {"exists", row[1], row[2]}
+    end
+    run = string.format("%d", tonumber(row[1]) + 1)
+end
+
+local time = redis.call("TIME")
+local now_ms = string.format("%d", tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+redis.call("XADD", KEYS[3], "*", "kind", "start", "workflow", ARGV[1], "run", run, "body", ARGV[4])
+-- Nothing of the run before may shine through.
+redis.call("DEL", KEYS[1])
+redis.call("HSET", KEYS[1], "run", run, "status", "pending", "type", ARGV[3],
+    "request", ARGV[2], "started_at_ms", now_ms, "seq", "0")
+redis.call("ZADD", KEYS[2], now_ms, ARGV[1])
+return {"started", run, "pending"}

@@ -1,0 +1,100 @@
+"""What runs in the main process of a worker: the name, the board, the renewal of claims.
+
+Celery stops its event loop, and with it every timer, in two long stretches: while it reconnects to
+the broker, and while it waits for running tasks on a warm shutdown.  Claims have to live on in
+both.  The main thread forks no children then, so a thread renews instead.
+"""
+
+import logging
+from contextlib import ExitStack
+from typing import Any
+
+from celery import bootsteps
+from celery.concurrency import prefork
+
+from orchestrator.core.errors import ConfigurationError
+from orchestrator.worker.board import Board
+from orchestrator.worker.identity import name_worker
+from orchestrator.worker.renewal import RENEW_INTERVAL_S, ChildClaims
+from orchestrator.worker.settings import find_harmful
+
+logger = logging.getLogger("orchestrator.worker")
+
+#: Attribute of the app under which `installation.Installation` is found.
+ATTRIBUTE = "orchestrator_worker"
+
+
+class WorkerStep(bootsteps.StartStopStep):
+    """Before the pool starts: names the worker, wraps its tasks, lays the board out.
+
+    Stops before the pool does, which on a warm shutdown waits for running steps.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        if not __debug__:
+            raise ConfigurationError(
+                "python -O", "assertions switched off", "run workers without -O and PYTHONOPTIMIZE"
+            )
+        super().__init__(worker, **options)
+        self._stopping = ExitStack()
+
+    def create(self, worker: Any) -> None:
+        """Prepare what children will inherit."""
+        installation = getattr(worker.app, ATTRIBUTE)
+        name = name_worker()
+        installation.wrap()
+        if issubclass(worker.pool_cls, prefork.TaskPool):
+            installation.board = Board()
+            installation.children = ChildClaims(installation.store, installation.board, name)
+        for line in find_harmful(worker.app.conf, is_redis=_is_redis(worker.app)):
+            logger.warning("%s", line)
+
+    def start(self, worker: Any) -> None:
+        """Nothing: the consumer's step has the timer."""
+
+    def stop(self, worker: Any) -> None:
+        """Renew from a thread until the process ends."""
+        installation = getattr(worker.app, ATTRIBUTE)
+        if installation.children is not None:
+            self._stopping.enter_context(installation.children.renewed_in_thread())
+
+    def terminate(self, worker: Any) -> None:
+        """Nothing: a step that is cut off is for its claim to tell."""
+
+
+class ConsumerStep(bootsteps.StartStopStep):
+    """Renews from Celery's timer, which each connection starts anew."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._timer: Any = None
+        children = getattr(consumer.app, ATTRIBUTE).children
+        if children is None:
+            return
+        connect = consumer.ensure_connected
+
+        def connect_and_renew(connection: Any) -> Any:
+            with children.renewed_in_thread():
+                return connect(connection)
+
+        consumer.ensure_connected = connect_and_renew
+
+    def start(self, consumer: Any) -> None:
+        """Begin to renew."""
+        children = getattr(consumer.app, ATTRIBUTE).children
+        if children is not None:
+            self._timer = consumer.timer.call_repeatedly(RENEW_INTERVAL_S, children.renew)
+
+    def stop(self, consumer: Any) -> None:
+        """End with the connection."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _is_redis(app: Any) -> bool:
+    return bool(app.connection_for_read().transport.driver_type == "redis")

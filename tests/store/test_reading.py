@@ -1,0 +1,141 @@
+"""What clients read: rows, lists of runs, answers, and events they wait for."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.core.limits import ANSWER_TTL_MS
+from orchestrator.store.clocks import ManualClock
+from orchestrator.store.memory import MemoryStore
+from orchestrator.store.ports import Answer, RunKey
+from tests.store.conftest import client_of
+from tests.store.world import World
+
+
+def listed(world: World, **which: bool) -> list[str]:
+    """Return the ids listed, newest first."""
+    return [row["workflow_id"] for row in world.store.list_runs(**which, count=99)]
+
+
+def test_unknown_id_has_no_row(world: World) -> None:
+    assert world.store.find_row("nobody") is None
+
+
+def test_runs_are_listed_newest_first_and_bounded(world: World) -> None:
+    ids = [f"order-{n}" for n in range(6)]
+    for workflow_id in ids:
+        world.open_run(workflow_id)
+        world.pass_ms(2)
+    assert listed(world, open=True, closed=False) == list(reversed(ids))
+    two = world.store.list_runs(open=True, closed=False, count=2)
+    assert [row["workflow_id"] for row in two] == ["order-5", "order-4"]
+    assert two[0] == {**(world.store.find_row("order-5") or {}), "workflow_id": "order-5"}
+    assert world.store.list_runs(open=False, closed=False, count=9) == []
+
+
+def test_closed_runs_are_listed_by_their_end(world: World) -> None:
+    for place, workflow_id in enumerate(["a", "b", "c"]):
+        world.commit(world.open_run(workflow_id), ["end"], closed_at_ms=100 - place)
+    world.open_run("d")
+    assert listed(world, open=False, closed=True) == ["a", "b", "c"]
+    assert listed(world, open=True, closed=False) == ["d"]
+    assert listed(world, open=True, closed=True) == ["d", "a", "b", "c"]
+
+
+def test_id_with_many_runs_is_listed_once_and_crowds_nobody_out(world: World) -> None:
+    world.commit(world.open_run("rare"), ["end"], closed_at_ms=1)
+    for n in range(1, 8):
+        world.commit(world.open_run("busy", f"r{n}"), ["end"], closed_at_ms=10 + n)
+    found = world.store.list_runs(open=False, closed=True, count=2)
+    assert [(row["workflow_id"], row["run"]) for row in found] == [("busy", "7"), ("rare", "1")]
+
+
+def test_answer_is_there_until_it_expires_and_the_first_one_stands(world: World) -> None:
+    assert world.store.wait_for_answer("order-42", "reply-1", wait_ms=0) is None
+    world.store.answer([Answer(reply_to="reply-1", body={"ok": {"n": []}})])
+    world.store.answer([Answer(reply_to="reply-1", body={"error": "Late", "message": ""})])
+    world.store.answer([])
+    for wait_ms in (0, 50, 0):  # asked again after a lost answer, it is still there
+        answer = world.store.wait_for_answer("order-42", "reply-1", wait_ms=wait_ms)
+        assert answer == {"ok": {"n": []}}
+    assert world.store.wait_for_answer("order-42", "reply-2", wait_ms=5) is None
+
+
+def test_answer_in_memory_expires() -> None:
+    clock = ManualClock()
+    store = MemoryStore(clock=clock)
+    store.answer([Answer(reply_to="reply-1", body={"ok": 1})])
+    clock.advance(ANSWER_TTL_MS - 1)
+    assert store.wait_for_answer("order-42", "reply-1", wait_ms=0) == {"ok": 1}
+    clock.advance(1)
+    assert store.wait_for_answer("order-42", "reply-1", wait_ms=0) is None
+
+
+def waits_until(wait: Callable[[], object], act: Callable[[], object]) -> object:
+    """Return what `wait` returns in a thread of its own, while `act` happens."""
+    found: list[object] = []
+    waiter = threading.Thread(target=lambda: found.append(wait()))
+    waiter.start()
+    act()
+    waiter.join(10)
+    assert not waiter.is_alive()
+    return found[0]
+
+
+def test_reader_is_woken_by_its_answer_which_then_still_expires(real_world: World) -> None:
+    world = real_world
+    client = client_of(world)
+
+    def answer_once_somebody_waits() -> None:
+        while client.info("clients")["blocked_clients"] == 0:
+            pass
+        world.store.answer([Answer(reply_to="reply-1", body={"ok": 1})])
+
+    world.store.now_ms()
+    found = waits_until(
+        lambda: world.store.wait_for_answer("order-42", "reply-1", wait_ms=20_000),
+        answer_once_somebody_waits,
+    )
+    assert found == {"ok": 1}
+    (name,) = client.keys("orc:*:answer:reply-1")
+    assert 0 < client.pttl(name) <= ANSWER_TTL_MS
+
+
+def test_event_beyond_a_number_is_noticed(world: World) -> None:
+    key = world.open_run()
+    assert world.store.wait_for_event(key, after_seq=0, wait_ms=0)
+    assert not world.store.wait_for_event(key, after_seq=1, wait_ms=0)
+    assert not world.store.wait_for_event(key, after_seq=1, wait_ms=5)
+    world.commit(key, ["a"])
+    assert world.store.wait_for_event(key, after_seq=1, wait_ms=5)
+    nobody = RunKey(workflow_id="nobody", run=1)
+    assert not world.store.wait_for_event(nobody, after_seq=0, wait_ms=5)
+
+
+def test_waiting_reader_is_woken_by_an_event(real_world: World) -> None:
+    world = real_world
+    key = world.open_run()
+
+    def commit_once_somebody_waits() -> None:
+        while client_of(world).info("clients")["blocked_clients"] == 0:
+            pass
+        world.commit(key, ["a"])
+
+    assert waits_until(
+        lambda: world.store.wait_for_event(key, after_seq=1, wait_ms=20_000),
+        commit_once_somebody_waits,
+    )
+
+
+def test_server_id_stays_while_the_server_lives(real_world: World) -> None:
+    assert real_world.store.server_id() == real_world.store.server_id() != ""
+
+
+@pytest.mark.parametrize("wait_ms", [0, 60_000])
+def test_manual_clock_never_waits(wait_ms: int) -> None:
+    store = MemoryStore(clock=ManualClock())
+    key = RunKey(workflow_id="nobody", run=1)
+    assert not store.wait_for_event(key, after_seq=0, wait_ms=wait_ms)
+    assert store.wait_for_answer("nobody", "r", wait_ms=wait_ms) is None
+    assert store.take_inbox({1: "0"}, count=1, block_ms=wait_ms) == {}

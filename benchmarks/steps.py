@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import redis
 
@@ -35,7 +35,7 @@ class StepsSettings:
     concurrency: int = 2
     orchestrators: int = 1
     rounds: int = 3
-    fsync: str = "everysec"
+    fsync: Literal["everysec", "always"] = "everysec"
     side: str = "both"
 
 
@@ -72,11 +72,12 @@ def measure_steps(settings: StepsSettings) -> Iterator[dict[str, Any]]:
 def run_side(side: str, settings: StepsSettings) -> tuple[float, str]:
     """Run one round of a side on a server of its own; return seconds, and the server's version."""
     app = APPS[side]
-    worker = ["celery", "--quiet", "-A", app, "worker", "--pool", "prefork"]
-    worker += ["--concurrency", str(settings.concurrency), "--loglevel", "WARNING"]
-    commands = [worker]
+    celery = ["celery", "--quiet", "-A", app]
+    quietly = ["--loglevel", "WARNING"]
+    pool = ["--pool", "prefork", "--concurrency", str(settings.concurrency)]
+    commands = [[*celery, "worker", *pool, *quietly]]
     if side == "orchestrator":
-        commands += [["celery", "--quiet", "-A", app, "orchestrator"]] * settings.orchestrators
+        commands += [[*celery, "orchestrator", *quietly]] * settings.orchestrators
     with (
         tempfile.TemporaryDirectory() as directory,
         EmbeddedServer(Path(directory), fsync=settings.fsync) as server,

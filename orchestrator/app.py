@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from celery import Celery
+from redis import Redis
 
 from orchestrator.blobs import DirectoryBlobs
 from orchestrator.client import reading
@@ -31,7 +32,7 @@ from orchestrator.client.workflow import Workflow
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
 from orchestrator.payloads import PydanticCodec
-from orchestrator.store.connect import connect, connect_async
+from orchestrator.store.connect import blocking_twin, connect, connect_async
 from orchestrator.store.redis import RedisStore
 from orchestrator.worker import install
 from orchestrator.worker.protocol import StepProtocol
@@ -87,6 +88,7 @@ class Orchestrator:
             blobs if blobs is not None else os.environ.get(BLOBS_VARIABLE, BLOBS_DEFAULT)
         )
         self._given = store
+        self._clients: tuple[Redis, ...] = ()
         self._prefix = prefix
         self._partitions = partitions
         self._definitions: dict[str, WorkflowDefinition] = {}
@@ -263,14 +265,22 @@ class Orchestrator:
 
     # --- connections -----------------------------------------------------------------------------
 
+    def close(self) -> None:
+        """Close this process' connections to the store; the next call makes new ones."""
+        for client in self._clients:
+            client.connection_pool.disconnect()
+
     def _open_store(self) -> Store:
         if self._given is not None and not isinstance(self._given, str):
             return self._given
+        client = connect(self.store_url)
+        self._clients = (client, blocking_twin(client))
         return RedisStore(
-            connect(self.store_url),
+            client,
             prefix=self._prefix,
             partitions=self._partitions,
             direct_queues=self.sends_directly,
+            blocking=self._clients[1],
         )
 
     def _open_async_store(self) -> ClientStoreOnLoop:

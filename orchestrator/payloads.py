@@ -7,6 +7,7 @@ PC2  The text of a refusal names the place and the rule, never the value.
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -35,7 +36,7 @@ class PydanticCodec:
             return value  # type: ignore[return-value]
         kind = type(value).__name__
         try:
-            _refuse_sets(value)
+            _refuse_what_pydantic_would_change(value)
             data: Json = to_jsonable_python(value)
             canonical(data)
         except PydanticSerializationError as error:
@@ -213,7 +214,10 @@ def _adapter_of(kind: Any) -> TypeAdapter[Any]:
         ) from None
 
 
-def _refuse_sets(value: object) -> None:
+def _refuse_what_pydantic_would_change(value: object) -> None:
+    """Raise for sets, which have no order, and for NaN, which in a model would become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise PydanticSerializationError("NaN and infinity are no JSON")
     if isinstance(value, str | bytes | int | float):
         return
     if isinstance(value, set | frozenset):
@@ -229,7 +233,7 @@ def _refuse_sets(value: object) -> None:
     else:
         return
     for child in children:
-        _refuse_sets(child)
+        _refuse_what_pydantic_would_change(child)
 
 
 def _first_words(error: PydanticSerializationError) -> str:

@@ -17,9 +17,9 @@ import click
 from celery.bin.base import CeleryCommand, handle_preload_options
 
 from orchestrator.cli.app import orchestrator_of
-from orchestrator.cli.errors import worded
+from orchestrator.cli.errors import refusal_of, worded
 from orchestrator.client.address import broker_url, without_password
-from orchestrator.core.errors import ConfigurationError
+from orchestrator.core.errors import ConfigurationError, OrchestratorError
 
 logger = logging.getLogger("orchestrator")
 
@@ -61,7 +61,14 @@ def orchestrator(ctx: click.Context, *, loglevel: str, logfile: str | None) -> N
     )
     engine = found.engine()
     with stop_on_signals() as stop:
-        engine.run(stop)
+        try:
+            engine.run(stop)
+        except ConfigurationError:
+            raise
+        except OrchestratorError as error:
+            # The engine waits out whatever it can: this is a bug, and its place is wanted.
+            logger.exception("the orchestrator ends")
+            raise refusal_of(error) from error
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.errors import EXIT_WRONG, Refusal
 from orchestrator.core.values import Json
 
 if TYPE_CHECKING:
@@ -34,18 +35,23 @@ class JsonValue(_ParamType):
             elif text.startswith("@"):
                 text = Path(text[1:]).read_text()
         except (OSError, UnicodeDecodeError) as error:
-            self.fail(f"cannot read {text[1:] or 'standard input'}: {error}", param, ctx)
+            raise _refused(f"cannot read {text[1:] or 'standard input'}: {error}", param) from error
         try:
             parsed: Json = json.loads(text, parse_constant=_refuse_constant)
         except json.JSONDecodeError as error:
-            self.fail(f"{error.msg} at {_place(error)}", param, ctx)
+            raise _refused(f"not JSON: {error.msg} at {_place(error)}", param) from error
         except ValueError as error:
-            self.fail(str(error), param, ctx)
+            raise _refused(f"not JSON: {error}", param) from error
         return parsed
 
 
+def _refused(reason: str, param: click.Parameter | None) -> Refusal:
+    where = "" if param is None else f"{param.opts[0]}: "
+    return Refusal(f"{where}{reason}", EXIT_WRONG)
+
+
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(name)
 
 
 def _place(error: json.JSONDecodeError) -> str:

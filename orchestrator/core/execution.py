@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from orchestrator.core import endings, guard, randomness
 from orchestrator.core.compensation import SagaRecord, SagaState
+from orchestrator.core.conditions import Conditions
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ActivationFailed, ActivationInterrupted
 from orchestrator.core.events import (
@@ -35,6 +36,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.limits import CALLBACKS_PER_ACTIVATION_MAX
 from orchestrator.core.mailbox import Mailbox
+from orchestrator.core.orders import Orders
 from orchestrator.core.queries import Queries
 from orchestrator.core.values import Json
 
@@ -101,7 +103,7 @@ class Execution(Orders):
         self.is_usable = False
         self.now_ms = self.loop.now_ms = event.at_ms
         try:
-            with self.loop.entered():
+            with self.loop:
                 _APPLY[type(event)](self, event)
                 self._rest()
         except ActivationFailed as failed:
@@ -138,7 +140,7 @@ class Execution(Orders):
             ForbiddenInWorkflow: The handler did more than read.
             ApplicationError: The handler raised, with the type and message of what it raised.
         """
-        with self.loop.entered(), self.loop.only_reading("query"):
+        with self.loop, self.loop.only_reading("query"):
             return self.queries.answer(name, args, self)
 
     def close(self) -> None:
@@ -167,12 +169,15 @@ class Execution(Orders):
         self._sagas.append(saga)
         return saga
 
-    def saga_left(self, saga: SagaRecord) -> None:
-        """Take note that the block of `saga` is left; a cancellation held back by it comes now."""
+    def saga_left(self, saga: SagaRecord) -> bool:
+        """Take note that the block of `saga` is left.
+
+        Return whether a cancellation that it held back now hits the task that left it.
+        """
         saga.close()
         if saga in self._sagas:
             self._sagas.remove(saga)
-        self._deliver_cancellation()
+        return self._deliver_cancellation() and asyncio.current_task() is self.loop.main
 
     def compensation_over(self) -> None:
         """See `compensation.Host`; the end, if it waits for this, is looked at after the drain."""
@@ -222,14 +227,15 @@ class Execution(Orders):
             self._cancel_reason = event.reason
             self._deliver_cancellation()
 
-    def _deliver_cancellation(self) -> None:
+    def _deliver_cancellation(self) -> bool:
+        """Cancel the main task, once, unless a saga holds that back; return whether it did."""
         if self._cancel_reason is None or self._is_cancelled or self.loop.main is None:
-            return
+            return False
         for saga in self._sagas:
             if saga.state is SagaState.COMMITTED or (saga.is_mains and saga.is_compensating):
-                return
+                return False
         self._is_cancelled = True
-        self.loop.main.cancel()
+        return self.loop.main.cancel()
 
     def _terminate(self, event: TerminateRequested) -> None:
         if self._ending is None:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import Context
+from types import AsyncGeneratorType
 from typing import Any, NoReturn, Protocol, TypeVarTuple
 
 from orchestrator.core.errors import ActivationInterrupted, ForbiddenInWorkflow
@@ -103,23 +104,22 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._ready: deque[asyncio.Handle] = deque()
         self._timers: dict[int, DurableTimer] = {}
         self._tasks: dict[int, WorkflowTask] = {}
-        self._generators: list[AsyncGenerator[Any, Any]] = []
+        self._generators: list[AsyncGeneratorType[Any, Any]] = []
         self._generators_checked = 8
+        self._outer: list[tuple[Any, ...]] = []
 
     # --- draining ------------------------------------------------------------------------------
 
-    @contextmanager
-    def entered(self) -> Generator[None, None, None]:
-        """Make this the thread's running loop for a while."""
-        previous = events._get_running_loop()
-        hooks = sys.get_asyncgen_hooks()
+    def __enter__(self) -> None:
+        """Become this thread's running loop, until `__exit__`."""
+        self._outer.append((events._get_running_loop(), *sys.get_asyncgen_hooks()))
         events._set_running_loop(self)
         sys.set_asyncgen_hooks(self._generator_began, None)
-        try:
-            yield
-        finally:
-            sys.set_asyncgen_hooks(*hooks)
-            events._set_running_loop(previous)
+
+    def __exit__(self, *_: object) -> None:
+        outer, *hooks = self._outer.pop()
+        sys.set_asyncgen_hooks(*hooks)
+        events._set_running_loop(outer)
 
     def drain(self, callbacks_max: int) -> int:
         """Run what is ready until nothing is; return how many callbacks ran.
@@ -166,7 +166,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.is_shut = self._barred = True
         self._ready.clear()
         self._timers.clear()
-        with self.entered():
+        with self:
             # Unwinding may create tasks, which have to be closed as well.
             while self._tasks:
                 _, task = self._tasks.popitem()
@@ -320,11 +320,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         assert isinstance(task, WorkflowTask)
         self._tasks.pop(task.number & 0xFFFFFFFF, None)
         # The attribute and not the method: asking would mark the exception as looked at.
-        error = task._exception  # type: ignore[attr-defined]
+        error = task._exception
         if isinstance(error, ActivationInterrupted):
             self.host.interrupted(error)
 
     def _generator_began(self, generator: AsyncGenerator[Any, Any]) -> None:
+        assert isinstance(generator, AsyncGeneratorType)
         # Held until it is exhausted or the run ends: were the garbage collector to finish an
         # abandoned one, its ``finally`` would run at an instant that no history knows.
         self._generators.append(generator)

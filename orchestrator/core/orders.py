@@ -1,4 +1,4 @@
-"""What a run's code has ordered: the commands of one activation, and the steps that are outstanding.
+"""What a run's code has ordered: the commands of one activation, the steps outstanding.
 
 O1  Steps, timers and sagas are numbered from 1, each in a row of their own, in the order of asking.
 O2  What user code asks for while it only may read is refused; while it is unwound, it is forgotten.

@@ -4,7 +4,8 @@
         reservation = await saga.step(reserve, order, undo=release)
         await saga.step(charge, order, undo=refund)
 
-A failure that leaves the block undoes what may have taken effect, newest first, before it goes on.
+Leaving the block in good order commits the saga, unless `Saga.commit` did so before.  A failure
+that leaves it undoes what may have taken effect, newest first, before it goes on.
 Cancellations and time-outs that arrive meanwhile wait until that is done.
 """
 
@@ -48,10 +49,20 @@ class Saga:
         execution, record = self._record()
         if execution.loop.is_shut:
             return
-        if error is not None and record.state is SagaState.OPEN:
-            await self._undo(execution, record, error)
-        if not execution.loop.is_shut:
-            execution.saga_left(record)
+        if record.state is SagaState.OPEN:
+            if error is not None:
+                await self._undo(execution, record, error)
+            elif record.has_undo:
+                # Left without a failure: from here on nobody may undo it, and history says so.
+                record.commit()
+        elif record.state is SagaState.OPEN:
+            # On record, so that a history tells how each of its sagas ended.
+            record.commit()
+        if execution.loop.is_shut:
+            return
+        if execution.saga_left(record) and error is None:
+            # The run's cancellation was held back: it comes here, before the next step is ordered.
+            await asyncio.sleep(0)
 
     async def step(
         self,

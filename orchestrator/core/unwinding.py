@@ -4,7 +4,7 @@ Left to the garbage collector a coroutine would run its ``finally`` blocks at an
 thread, that nobody chose.
 """
 
-from collections.abc import AsyncGenerator
+from types import AsyncGeneratorType
 from typing import Any
 
 from orchestrator.core.errors import RunEvicted
@@ -31,7 +31,7 @@ def unwind(coro: Any) -> None:
         return
 
 
-def unwind_generator(generator: AsyncGenerator[Any, Any]) -> None:
+def unwind_generator(generator: AsyncGeneratorType[Any, Any]) -> None:
     """Unwind an asynchronous generator that nobody iterates over any more."""
     try:
         generator.aclose().send(None)

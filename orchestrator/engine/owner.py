@@ -49,6 +49,8 @@ class _Work:
     """What one cycle found, by run and in order."""
 
     arrivals: dict[RunKey, list[Arrival]] = field(default_factory=dict)
+    #: The latest instant that the store itself named: no timer is recorded before it was due.
+    seen_ms: int = 0
 
     def add(self, key: RunKey, arrival: Arrival) -> None:
         self.arrivals.setdefault(key, []).append(arrival)
@@ -136,6 +138,8 @@ class Owner:
             StoreUnavailable: No answer; call `doubt` before the next cycle.
         """
         work = _Work()
+        if self._resting:
+            self._wake_resting()
         cursors = {p: self._cursors[p] for p in self._leases.tokens}
         if not cursors:
             return 0
@@ -151,10 +155,7 @@ class Owner:
         for key in self._pokes:
             work.add(key, Poke())
         self._pokes = set()
-        if self._resting:
-            self._wake_resting()
-        # One look at the store's clock for all that this cycle records.
-        return self._work_through(work, self._store.now_ms()) if work.arrivals else 0
+        return self._work_through(work, max(self._clock(), work.seen_ms)) if work.arrivals else 0
 
     def _sort(self, partition: int, entries: Sequence[InboxEntry], work: _Work) -> None:
         nobodys = []
@@ -188,6 +189,7 @@ class Owner:
 
     def _sweep(self, work: _Work, grace_until_ms: int) -> None:
         now_ms, found = self._store.sweep(list(self._leases.tokens), count=DUE_TAKE_MAX)
+        work.seen_ms = now_ms
         self._sweep_at_ms = now_ms + SWEEP_INTERVAL_MS
         for due in found.values():
             for timer in due.timers:
@@ -313,8 +315,9 @@ class Owner:
         for due_ms in draft.timers_set.values():
             if due_ms < self._sweep_at_ms:
                 self._sweep_at_ms = due_ms
-        if run.is_closed:
+        if draft.closed_at_ms is not None:
             logger.info("%s %s", run.key, run.status)
+        if run.is_closed or run.is_spoiled:
             run.close()
         else:
             self._current[run.key.workflow_id] = run.key.run

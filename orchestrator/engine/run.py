@@ -56,6 +56,7 @@ class LiveRun:
     Attributes:
         answers: To queries, for the owner to hand out.
         undelivered: Signals that came after the run's end, for the rejected list.
+        is_spoiled: Whether the run in memory is unfit for more and has to be built again.
     """
 
     def __init__(self, key: RunKey, partition: int, tools: Tools) -> None:
@@ -63,10 +64,12 @@ class LiveRun:
         self.partition = partition
         self.answers: list[Answer] = []
         self.undelivered: list[dict[str, str]] = []
+        self.is_spoiled = False
         self._tools = tools
         self._turn = Turn(key, tools)
         self._mail = Mail(self._turn)
         self._attempts = Attempts(self._turn)
+        self._queries: list[Mapping[str, Json]] = []
         self._execution: Execution | None = None
         self._published: bytes | None = None
         self._status = ""
@@ -148,8 +151,10 @@ class LiveRun:
         if definition is None:
             raise self._unknown_workflow()
         events = [with_values(event, self._tools.blobs) for event in history]
-        with self._tools.watch(str(self.key)):
-            return replay(definition, self.key.workflow_id, self.key.run, events)
+        key = self.key
+        return self._tools.watch(
+            str(key), lambda: replay(definition, key.workflow_id, key.run, events)
+        )
 
     def _unknown_workflow(self) -> ActivationFailed:
         known = ", ".join(sorted(self._tools.registry)) or "none"
@@ -179,6 +184,11 @@ class LiveRun:
                     pass  # Loading the run has already tried again.
             self._activate()
         self._note_status()
+        # After everything else: they see all that arrived with them, and one that goes wrong may
+        # leave the execution unfit for more.
+        for body in self._queries:
+            self._query(body)
+        self._queries = []
 
     def committed(self) -> None:
         """The draft is history; begin the next one."""
@@ -187,7 +197,7 @@ class LiveRun:
     def _take_entry(self, entry: InboxEntry) -> None:
         self._turn.draft.inbox_ids.append(entry.id)
         if entry.kind is Kind.QUERY:
-            self._query(entry.body)
+            self._queries.append(entry.body)
         elif self.is_closed:
             self._turn_away(entry)
         else:
@@ -223,15 +233,15 @@ class LiveRun:
     def _apply(self, event: e.Input) -> None:
         try:
             if self._execution is None:
-                self._execution = self._new_execution()
-            with self._tools.watch(str(self.key)):
-                commands = self._execution.apply(with_values(event, self._tools.blobs))
-            self._issue(commands)
+                self._execution = self._new_execution(event)
+            apply, whole = self._execution.apply, with_values(event, self._tools.blobs)
+            self._issue(self._tools.watch(str(self.key), lambda: apply(whole)))
         except ActivationFailed as error:
             self._block(error)
 
-    def _new_execution(self) -> Execution:
-        definition, started = self._turn.definition, self._turn.started
+    def _new_execution(self, event: e.Input) -> Execution:
+        assert isinstance(event, e.RunStarted), "an execution begins with the first event"
+        definition, started = self._turn.definition, event
         if definition is None:
             raise self._unknown_workflow()
         info = RunInfo(
@@ -383,13 +393,14 @@ class LiveRun:
         self.answers.append(Answer(reply_to=str(body.get("reply_to")), body=answer))
 
     def _answer(self, name: str, args: list[Json]) -> dict[str, Json]:
-        if self._execution is None:
+        execution = self._execution
+        if execution is None:
             blocked = self._turn.ledger.blocked
             reason = f"blocked: {blocked.message}" if blocked else "it has not started yet"
             message = f"{self.key.workflow_id} cannot answer; {reason}"
             return {"error": "RunBlocked", "message": message}
         try:
-            with self._tools.watch(str(self.key)):
-                return {"ok": self._execution.query(name, args)}
+            return {"ok": self._tools.watch(str(self.key), lambda: execution.query(name, args))}
         except (UsageError, ApplicationError, ActivationFailed) as error:
+            self.is_spoiled = not execution.is_usable or isinstance(error, ActivationFailed)
             return {"error": type(error).__name__, "message": str(error)}

@@ -7,8 +7,8 @@ that activates the code.
 import random
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from orchestrator.core import events as e
 from orchestrator.core.definition import WorkflowDefinition
@@ -17,6 +17,20 @@ from orchestrator.engine.draft import Draft
 from orchestrator.engine.ports import BlobStore, Dispatcher, Registry
 from orchestrator.store.ports import RunKey
 
+T = TypeVar("T")
+
+
+class Watch(Protocol):
+    """Runs an activation, and interrupts it when it takes too long."""
+
+    def __call__(self, subject: str, activate: Callable[[], T], /) -> T:
+        """Return what `activate` returns; `subject` names it in the log.
+
+        Raises:
+            ActivationFailed: Kind "deadline".
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
@@ -24,7 +38,7 @@ class Tools:
 
     Args:
         rng: Seeds of runs, jitter of retries, nonces of claims.
-        watch: Makes the context manager that an activation runs in.
+        watch: Runs an activation, and interrupts it when it takes too long.
         now_ms: The store's clock.
     """
 
@@ -34,7 +48,7 @@ class Tools:
     rng: random.Random
     owner_id: str
     engine_version: str
-    watch: Callable[[str], AbstractContextManager[None]]
+    watch: Watch
     now_ms: Callable[[], int]
 
 

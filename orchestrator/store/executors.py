@@ -5,6 +5,7 @@ X2  The only thing sent again is a script that the server did not know (after a 
     is empty): NOSCRIPT says for certain that it did not run.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -91,6 +92,11 @@ class Executor:
             return list(pipeline.execute(raise_on_error=False))
 
 
+def _times_cancelled() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
 class AsyncExecutor:
     """Runs flows on an asyncio client; see `Executor`."""
 
@@ -100,10 +106,16 @@ class AsyncExecutor:
 
     async def run(self, flow: Flow[_T]) -> _T:
         """See `Executor.run`."""
+        cancelled_before = _times_cancelled()
         try:
             calls = next(flow)
             while True:
-                calls = flow.send(await self._execute(calls))
+                replies = await self._execute(calls)
+                # Until Python 3.12, `asyncio.wait_for`, which redis-py sends with, may swallow a
+                # cancellation that meets the end of the sending (python/cpython#86296).
+                if _times_cancelled() > cancelled_before:
+                    raise asyncio.CancelledError
+                calls = flow.send(replies)
         except StopIteration as stop:
             answer: _T = stop.value
             return answer

@@ -5,6 +5,7 @@ the broker, and while it waits for running tasks on a warm shutdown.  Claims hav
 both.  The main thread forks no children then, so a thread renews instead.
 """
 
+import atexit
 import logging
 from contextlib import ExitStack
 from typing import Any
@@ -22,6 +23,9 @@ logger = logging.getLogger("orchestrator.worker")
 
 #: Attribute of the app under which `installation.Installation` is found.
 ATTRIBUTE = "orchestrator_worker"
+#: Celery looks for a dead child when its pipe closes, often a moment before it can be seen as dead,
+#: and then only every 5 s.  A lost step should not wait for that.
+_LOOK_FOR_DEAD_S = 0.5
 
 
 class WorkerStep(bootsteps.StartStopStep):
@@ -46,8 +50,10 @@ class WorkerStep(bootsteps.StartStopStep):
         name = name_worker()
         installation.wrap()
         if issubclass(worker.pool_cls, prefork.TaskPool):
-            installation.board = Board()
-            installation.children = ChildClaims(installation.store, installation.board, name)
+            board = Board()
+            # Children end without it, so this is the main process' alone.
+            atexit.register(board.close)
+            installation.children = ChildClaims(installation.store, board, name)
         for line in find_harmful(worker.app.conf, is_redis=_is_redis(worker.app)):
             logger.warning("%s", line)
 
@@ -71,7 +77,7 @@ class ConsumerStep(bootsteps.StartStopStep):
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
-        self._timer: Any = None
+        self._timers: list[Any] = []
         children = getattr(consumer.app, ATTRIBUTE).children
         if children is None:
             return
@@ -87,13 +93,17 @@ class ConsumerStep(bootsteps.StartStopStep):
         """Begin to renew."""
         children = getattr(consumer.app, ATTRIBUTE).children
         if children is not None:
-            self._timer = consumer.timer.call_repeatedly(RENEW_INTERVAL_S, children.renew)
+            repeat = consumer.timer.call_repeatedly
+            self._timers = [
+                repeat(RENEW_INTERVAL_S, children.renew),
+                repeat(_LOOK_FOR_DEAD_S, consumer.pool.maintain_pool),
+            ]
 
     def stop(self, consumer: Any) -> None:
         """End with the connection."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in self._timers:
+            timer.cancel()
+        self._timers = []
 
 
 def _is_redis(app: Any) -> bool:

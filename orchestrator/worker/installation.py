@@ -7,7 +7,6 @@ from typing import Any
 from celery import Celery, current_app, signals
 
 from orchestrator.store.ports import WorkerStore
-from orchestrator.worker.board import Board
 from orchestrator.worker.bootsteps import ATTRIBUTE, ConsumerStep, WorkerStep
 from orchestrator.worker.hooks import ParentHooks
 from orchestrator.worker.protocol import StepProtocol
@@ -18,14 +17,13 @@ from orchestrator.worker.wrapping import wrap_tasks
 class Installation:
     """What steps need in a worker.
 
-    `board` and `children` are set in the main process of a prefork worker only.
+    `children` is set in the main process of a prefork worker only.
     """
 
     def __init__(self, app: Celery, factory: Callable[[], StepProtocol]) -> None:
         self._app = app
         self._factory = factory
         self._protocol: tuple[int, StepProtocol] | None = None
-        self.board: Board | None = None
         self.children: ChildClaims | None = None
 
     def protocol(self) -> StepProtocol:

@@ -3,6 +3,7 @@
 Source of what each user needs: the scripts, and the calls of the store that send them.
 """
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,14 +39,23 @@ RUN = RunKey(workflow_id="order-1", run=1)
 ATTEMPT = AttemptKey(workflow_id="order-1", run=1, step=1, attempt=1)
 PARTITIONS = 16
 
+KEYS = Keys(prefix="orc", partitions=PARTITIONS)
+LOG, ROW, STEPS = KEYS.log("order-1", 1), KEYS.row("order-1"), KEYS.steps("order-1", 1)
+AT = KEYS.of_workflow("order-1")
+LEASE, INBOX, TIMERS = KEYS.lease(AT), KEYS.inbox(AT), KEYS.timers(AT)
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+
+@pytest.fixture(scope="module", params=["valkey-server", "redis-server"])
+def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Port of a server that runs on ops/valkey.conf and ops/users.acl."""
+    packaged = str(get_binary_path())
+    program = packaged if request.param == "valkey-server" else shutil.which(request.param)
+    if program is None:
+        pytest.skip(f"no {request.param} on the PATH")
     with socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    command = [str(get_binary_path()), str(ROOT / "ops/valkey.conf"), "--port", str(port)]
+    command = [program, str(ROOT / "ops/valkey.conf"), "--port", str(port)]
     command += ["--bind", "127.0.0.1", "--aclfile", str(ROOT / "ops/users.acl")]
     command += ["--dir", str(tmp_path_factory.mktemp("valkey"))]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
@@ -81,49 +91,71 @@ def test_server_runs_with_the_settings_that_keep_what_it_acknowledged(port: int)
 def test_each_role_can_do_its_part_of_a_run(stores: dict[str, RedisStore]) -> None:
     client, owner, worker = stores["client"], stores["orchestrator"], stores["worker"]
 
+    start_a_run(client)
+    take_the_partition(owner)
+    (entry,) = owner.take_inbox({AT: "0"}, count=10, block_ms=0)[AT]
+    assert owner.commit([("token", commit_of_a_step(entry.id))]) == [CommitResult.COMMITTED]
+    work_on_the_step(worker)
+    (entry,) = owner.take_inbox({AT: entry.id}, count=10, block_ms=0)[AT]
+    assert owner.commit([("token", commit_of_the_end(entry.id))]) == [CommitResult.COMMITTED]
+    give_the_partition_back(owner)
+    read_what_became_of_it(client)
+
+
+def start_a_run(client: RedisStore) -> None:
     body: dict[str, Json] = {"workflow": "order", "args": [], "kwargs": {}}
     assert client.start("order-1", request_id="r", body=body).answer is StartAnswer.STARTED
-    partition = owner.keys.of_workflow("order-1")
+
+
+def take_the_partition(owner: RedisStore) -> None:
     owner.server_id()
     owner.report_orchestrator("o", ttl_ms=60_000)
-    assert owner.grant_lease(partition, "o", "token", ttl_ms=60_000)
-    assert not owner.renew_leases({partition: "token"}, ttl_ms=60_000)
-    (entry,) = owner.take_inbox({partition: "0"}, count=10, block_ms=0)[partition]
-    started = Commit(
+    assert owner.grant_lease(AT, "o", "token", ttl_ms=60_000)
+    assert not owner.renew_leases({AT: "token"}, ttl_ms=60_000)
+    owner.sweep([AT], count=10)
+
+
+def commit_of_a_step(inbox_id: str) -> Commit:
+    return Commit(
         key=RUN,
         expected_seq=0,
         expected_head="",
         events=[StoredEvent(seq=1, data=b'{"type":"RunStarted"}', head="aa")],
-        inbox_ids=[entry.id],
+        inbox_ids=[inbox_id],
         steps_sent=[StepRow(step=1, attempt=1, start_to_close_ms=60_000, heartbeat_ms=60_000)],
         messages=[Message(queue="celery", body=b"{}")],
     )
-    assert owner.commit([("token", started)]) == [CommitResult.COMMITTED]
 
+
+def work_on_the_step(worker: RedisStore) -> None:
     assert worker.claim(ATTEMPT, "w/1", ttl_ms=60_000).answer is ClaimAnswer.GRANTED
     assert worker.heartbeat(ATTEMPT, "w/1", {"at": 1}) is ClaimAnswer.GRANTED
     assert worker.renew({ATTEMPT: "w/"}, ttl_ms=60_000) == {ATTEMPT: ClaimAnswer.GRANTED}
     outcome: dict[str, Json] = {"kind": "completed", "result": 1}
     assert worker.post_outcome(ATTEMPT, "w/1", outcome) is PostAnswer.POSTED
 
-    (entry,) = owner.take_inbox({partition: entry.id}, count=10, block_ms=0)[partition]
-    owner.sweep([partition], count=10)
-    ended = Commit(
+
+def commit_of_the_end(inbox_id: str) -> Commit:
+    return Commit(
         key=RUN,
         expected_seq=1,
         expected_head="aa",
         events=[StoredEvent(seq=2, data=b'{"type":"RunCompleted"}', head="bb")],
-        inbox_ids=[entry.id],
+        inbox_ids=[inbox_id],
         steps_settled=[ATTEMPT],
         blocked=False,
         closed_at_ms=1,
     )
-    assert owner.commit([("token", ended)]) == [CommitResult.COMMITTED]
-    assert owner.list_blocked(partition) == []
+
+
+def give_the_partition_back(owner: RedisStore) -> None:
+    assert owner.list_blocked(AT) == []
     assert owner.read_door(count=1) == []
-    owner.release_lease(partition, "token")
+    owner.release_lease(AT, "token")
     owner.retire_orchestrator("o")
 
+
+def read_what_became_of_it(client: RedisStore) -> None:
     row = client.find_row("order-1")
     assert row is not None
     assert row["seq"] == "2"
@@ -133,10 +165,6 @@ def test_each_role_can_do_its_part_of_a_run(stores: dict[str, RedisStore]) -> No
     assert client.wait_for_answer("order-1", "nobody", wait_ms=1) is None
 
 
-KEYS = Keys(prefix="orc", partitions=PARTITIONS)
-LOG, ROW, STEPS = KEYS.log("order-1", 1), KEYS.row("order-1"), KEYS.steps("order-1", 1)
-AT = KEYS.of_workflow("order-1")
-LEASE, INBOX, TIMERS = KEYS.lease(AT), KEYS.inbox(AT), KEYS.timers(AT)
 REFUSED = {
     "worker": [
         ("XADD", LOG, "99-0", "event", "forged"),

@@ -13,6 +13,8 @@ import pytest
 from tests.architecture.tree import EVERYTHING, PRODUCT, ROOT, parsed, python_files
 
 FILE_LINES_MAX = 400
+#: A file of tests is entered by a test's name, not read from the top.
+TEST_FILE_LINES_MAX = 500
 #: Lines of a function without its docstring.
 FUNCTION_LINES_MAX = 50
 PARAMETERS_MAX = 6
@@ -23,7 +25,9 @@ LONGER_FILES = {
     "orchestrator/store/ports.py": "one contract: what three kinds of callers may rely on",
 }
 #: Functions, as "file::qualified name", that stay longer.
-LONGER_FUNCTIONS: dict[str, str] = {}
+LONGER_FUNCTIONS = {
+    "orchestrator/core/ledger.py::Ledger.apply": "one case per event of a closed family",
+}
 #: Functions with more parameters.
 WIDER_FUNCTIONS = {
     "orchestrator/engine/process.py::Engine.__init__": "the composition of an orchestrator",
@@ -69,8 +73,9 @@ def parameters(function: Function) -> int:
 @pytest.mark.parametrize("path", python_files(*EVERYTHING), ids=str)
 def test_file_holds_one_idea(path: Path) -> None:
     lines = len((ROOT / path).read_text().splitlines())
+    lines_max = TEST_FILE_LINES_MAX if path.parts[0] == "tests" else FILE_LINES_MAX
     allowed = path.as_posix() in LONGER_FILES
-    assert lines <= FILE_LINES_MAX or allowed, f"{path} has {lines} lines: split it by idea"
+    assert lines <= lines_max or allowed, f"{path} has {lines} lines: split it by idea"
 
 
 @pytest.mark.parametrize("path", python_files(*EVERYTHING), ids=str)

@@ -23,7 +23,7 @@ from orchestrator.engine.owner import Owner
 from orchestrator.engine.ports import Outgoing
 from orchestrator.engine.settings import EngineSettings
 from orchestrator.engine.turn import Tools
-from orchestrator.engine.watchdog import NoWatch
+from orchestrator.engine.watchdog import unwatched
 from orchestrator.payloads import PydanticCodec
 from orchestrator.store.clocks import ManualClock
 from orchestrator.store.memory import MemoryStore
@@ -122,7 +122,7 @@ class Node:
             rng=world.rng,
             owner_id=name,
             engine_version="test",
-            watch=NoWatch(),
+            watch=unwatched,
             now_ms=self.store.now_ms,
         )
         self.local_steps = LocalSteps(self.store, self.local)

@@ -48,6 +48,9 @@ RESULTS: dict[str, Json] = {
 
 Answer = Callable[[StepScheduled, int], Input]
 
+#: Every run of the current test, for its end to close.
+opened: list["OrderRun"] = []
+
 
 def fails(kind: str = "failed", *, may_have_run: bool = True) -> Answer:
     """Return the answer of a task that gives up."""
@@ -105,6 +108,7 @@ class OrderRun:
             workflow_id="order-1", run=1, workflow="order", version="", started_at_ms=self.at_ms
         )
         self._execution = Execution(definition, self.info)
+        opened.append(self)
         args: list[Json] = [definition.codec.encode(self.order)]
         self._apply(RunStarted(at_ms=self.at_ms, workflow="order", args=args, seed="00" * 16))
         self.work()
@@ -154,6 +158,10 @@ class OrderRun:
         self.work()
         return waited_ms
 
+    def close(self) -> None:
+        """Let the run leave memory, wherever it is."""
+        self._execution.close()
+
     # --- what can be seen of it -----------------------------------------------------------------
 
     @property
@@ -190,7 +198,7 @@ class OrderRun:
     def finish(self) -> Event:
         """Return the last event, an ending, having replayed the whole history."""
         assert self._execution.is_finished, f"still {self.status}"
-        self._execution.close()
+        self.close()
         replayed = replay(process_order.definition, "order-1", 1, self.history)
         assert replayed.pending == []
         assert replayed.execution.is_finished

@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,7 @@ class Bench:
         while place not in self.outcomes:
             assert waits > 0, f"no outcome of {key}: {self.log()}"
             waits -= 1
-            found = self.world.store.take_inbox(
-                {partition: self.seen}, count=100, block_ms=500
-            )
+            found = self.world.store.take_inbox({partition: self.seen}, count=100, block_ms=500)
             for entry in found.get(partition, []):
                 self.seen = entry.id
                 body: dict[str, Any] = dict(entry.body)
@@ -110,13 +109,13 @@ class Bench:
 
     def diary(self) -> list[str]:
         """Return what the bodies noted so far."""
-        return [line.decode() for line in self.client.lrange("diary", 0, -1)]
+        return [_text(line) for line in self.client.lrange("diary", 0, -1)]
 
     def next_note(self) -> str:
         """Return and remove the oldest note, once there is one."""
         found = self.client.blpop(["diary"], timeout=WAIT_MS / 1000)
         assert found is not None, f"no note: {self.log()}"
-        return bytes(found[1]).decode()
+        return _text(found[1])
 
     def claim_state(self, key: AttemptKey) -> str:
         """Return the state of the attempt's step."""
@@ -163,12 +162,17 @@ class Bench:
                 try:
                     process.wait(timeout=3)
                 except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
+                    process.kill()
             process.wait()
+            # Children outlive a main process that was killed.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _text(line: bytes | str) -> str:
+    return line.decode() if isinstance(line, bytes) else line
 
 
 def pause() -> None:
     """Let other processes work."""
-    import threading
-
     threading.Event().wait(0.02)

@@ -2,17 +2,20 @@
 step's process, its attempt ends with exactly one outcome, told as soon as it can be known.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
 
 import pytest
+from redis import Redis
 
+from orchestrator.blobs import DirectoryBlobs
+from orchestrator.core.blobs import find_blob_ref
 from orchestrator.core.limits import CLAIM_TTL_MS
-
-from tests.servers import EmbeddedServer
-
+from orchestrator.core.values import Json
+from orchestrator.embedded import EmbeddedServer
 from tests.worker.bench import MODULE, ROOT, Bench
 
 
@@ -22,7 +25,7 @@ def pid_of(note: str) -> int:
 
 
 def test_tasks_of_every_kind_run_as_steps(bench: Bench) -> None:
-    order = {"id": "o-1", "total": 20, "due": "2026-01-02"}
+    order: dict[str, Json] = {"id": "o-1", "total": 20, "due": "2026-01-02"}
     with bench.worker("-c", "2"):
         keys = [
             bench.send("add", 1, step=1, kwargs={"right": 2}),
@@ -47,8 +50,6 @@ def test_tasks_of_every_kind_run_as_steps(bench: Bench) -> None:
 
 
 def test_plain_calls_of_the_same_tasks_are_left_alone(bench: Bench) -> None:
-    import json
-
     with bench.worker("-c", "1"):
         message = json.loads(bench.message(bench.send("add", 1), "add").body)
         assert bench.outcome(bench.send("add", 2, step=2))["result"] == 2
@@ -121,7 +122,7 @@ def celery_control(bench: Bench, *arguments: str) -> None:
 
 
 @pytest.mark.parametrize("is_running", [True, False], ids=["running", "waiting"])
-def test_revoked_step_is_cancelled(bench: Bench, is_running: bool) -> None:
+def test_revoked_step_is_cancelled(bench: Bench, *, is_running: bool) -> None:
     with bench.worker("-c", "1"):
         if is_running:
             key = bench.send("nap", 60)
@@ -213,9 +214,6 @@ def test_failure_is_told_with_its_place_and_celery_sees_it_too(bench: Bench) -> 
 
 
 def test_large_result_travels_by_reference(bench: Bench) -> None:
-    from orchestrator.blobs import DirectoryBlobs
-    from orchestrator.core.blobs import find_blob_ref
-
     with bench.worker("-c", "1"):
         ref = find_blob_ref(bench.outcome(bench.send("big", 100_000))["result"])
     assert ref is not None
@@ -253,8 +251,6 @@ def test_claims_live_while_the_worker_reconnects_to_its_broker(
     bench: Bench, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with EmbeddedServer(tmp_path_factory.mktemp("broker")) as broker:
-        from redis import Redis
-
         with bench.worker("-c", "1", STEPS_BROKER=broker.url):
             key = bench.send("nap", CLAIM_TTL_MS / 1000 + 4, queue="elsewhere")
             body = bench.client.rpop("elsewhere")
@@ -268,8 +264,8 @@ def test_claims_live_while_the_worker_reconnects_to_its_broker(
 
 
 def test_optimized_python_is_refused(bench: Bench) -> None:
-    with pytest.raises(AssertionError, match="assertions switched off"):
-        with bench.worker("-c", "1", python=("-O",)):
-            pass
-
-
+    with (
+        pytest.raises(AssertionError, match="assertions switched off"),
+        bench.worker("-c", "1", python=("-O",)),
+    ):
+        pass

@@ -1,0 +1,117 @@
+"""The end of the tour: the books, one history as it lies, and where to go from here."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.app import Orchestrator
+from orchestrator.client.summary import HistoryEvent
+from orchestrator.core.events import (
+    CompensationStarted,
+    Event,
+    RunFailed,
+    SignalReceived,
+    StepAttemptFailed,
+    StepFailed,
+    TimerStarted,
+)
+from sagas.app import app
+from sagas.demo import claims
+from sagas.demo.stage import Stage
+from sagas.demo.tour import Handle, Tour
+from sagas.order import OrderState
+
+#: Histories that are verified, the newest ones.
+HISTORIES_MAX = 10_000
+
+
+def check_books(tour: Tour) -> None:
+    """Check what has to hold for all orders together."""
+    say = tour.narrator
+    say.heading("The books")
+    say.check_by(claims.books_balance, {handle.id: _status_of(handle) for handle in tour.handles})
+    orchestrator = Orchestrator.of(app)
+    runs = orchestrator.list(limit=HISTORIES_MAX)
+    say.check_by(claims.chains_hold, orchestrator, runs)
+    say.check_by(claims.replay_agrees, tour.handles)
+
+
+def show_history(tour: Tour, name: str) -> None:
+    """Print the history of one order."""
+    handle = next(each for each in tour.handles if each.id == tour.id_of(name))
+    tour.narrator.heading(f"The history of {handle.id}")
+    tour.narrator.show(_table_of(handle.history()))
+
+
+def show_ways_on(tour: Tour, *, stays: bool) -> None:
+    """Say where the histories are, and what to try next."""
+    say = tour.narrator
+    store = Orchestrator.of(app).store
+    say.heading("Where the histories are")
+    say.tell(f"in {tour.stage.server.directory}, the append-only file of a Valkey")
+    say.tell(f"logs of workers and orchestrators, also of the killed: {tour.stage.log_directory}")
+    if stays:
+        say.heading("Look around, from another terminal; Ctrl-C here ends it all")
+        for command in _commands(tour.stage, tour.handles[-1], store.keys.log):
+            say.show(Text(f"   {command}", overflow="fold", no_wrap=False))
+        return
+    say.heading("What to try next")
+    for command, what in (
+        ("orchestrator demo --keep", "the same, and everything stays up to look around"),
+        ("orchestrator dev -A sagas", "the application on this machine, for good"),
+        ("python -m sagas order --total 9000 --approve you", "an order of your own there"),
+        ("sagas/order.py", "the workflow you have just seen; then README.md"),
+    ):
+        say.tell(f"{command}: {what}")
+
+
+def _commands(stage: Stage, handle: Handle, log_key: object) -> list[str]:
+    assert callable(log_key)
+    exports = " ".join(f"{name}={shlex.quote(to)}" for name, to in stage.environment.items())
+    key = shlex.quote(log_key(handle.id, handle.run))
+    return [
+        f"export {exports}",
+        f"redis-cli -p {stage.server.port} XRANGE {key} - +",
+        f"celery -A sagas workflow show {handle.id}",
+        "celery -A sagas workflow list",
+        "python -m sagas order --total 9000 --approve you",
+        "python -m tasks.audit",
+    ]
+
+
+def _status_of(handle: Handle) -> str:
+    state: OrderState | None = handle.state(OrderState)
+    return "nothing published" if state is None else state.status.value
+
+
+def _table_of(history: Sequence[HistoryEvent]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("#", justify="right")
+    table.add_column("SECONDS", justify="right")
+    table.add_column("EVENT")
+    table.add_column("WHAT", overflow="fold")
+    table.add_column("CHAIN")
+    names = claims.task_names(history)
+    for each in history:
+        seconds = (each.event.at_ms - history[0].event.at_ms) / 1000
+        row = (str(each.seq), f"{seconds:.3f}", each.type, _gist(each.event, names), each.head[:6])
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _gist(event: Event, names: Mapping[int, str]) -> str:
+    match event:
+        case StepAttemptFailed() | StepFailed():
+            return f"{names[event.step]}: {event.kind}, {event.failure.type}"
+        case SignalReceived():
+            return event.signal
+        case TimerStarted():
+            return f"{event.duration_ms / 1000:g} s"
+        case CompensationStarted():
+            return ", ".join(f"undo {names[step]}" for step in event.steps)
+        case RunFailed():
+            return event.failure.type
+        case _:
+            return names.get(getattr(event, "step", 0), "")

@@ -1,0 +1,96 @@
+"""Takes people through the tour: scene after scene, then the books; in order, and out again."""
+
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from rich.console import Console
+
+from orchestrator import ConfigurationError, StoreUnavailable
+from sagas.demo import closing
+from sagas.demo.narrator import WIDTH_MAX, Evidence, Narrator
+from sagas.demo.scenes import SCENES
+from sagas.demo.stage import Stage, Stuck
+from sagas.demo.tour import Tour
+
+KEEP = "--keep"
+#: All claims held; one did not; the tour could not be given.
+EXIT_HELD, EXIT_FAILED, EXIT_WRONG = 0, 1, 2
+#: The order whose history is shown: it was undone by two orchestrators.
+_SHOWN = "orchestrator-killed"
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """Give the tour and return the exit code: 0 if every claim held.
+
+    Args:
+        arguments: ``--keep`` leaves everything running at the end, until Ctrl-C.
+    """
+    if unknown := [each for each in arguments if each != KEEP]:
+        sys.stderr.write(f"error: unknown argument {unknown[0]!r}; there is {KEEP} alone\n")
+        return EXIT_WRONG
+    signal.signal(signal.SIGTERM, _leave)
+    narrator = Narrator(_console())
+    try:
+        with Stage() as stage:
+            code = _give(stage, narrator, stays=KEEP in arguments)
+            if KEEP in arguments:
+                _stay()
+            return code
+    except KeyboardInterrupt:
+        narrator.tell("interrupted: all that was started has been stopped")
+        return 128 + signal.SIGINT
+    except (ConfigurationError, StoreUnavailable) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_WRONG
+
+
+def _give(stage: Stage, narrator: Narrator, *, stays: bool) -> int:
+    began_at = time.monotonic()
+    narrator.heading("A guided tour: orders, crashes, and what is left of them")
+    try:
+        tour = Tour(stage, narrator)
+        narrator.tell(
+            f"started on 127.0.0.1: Valkey (port {stage.server.port}, data on disk), an orchestrator "
+            f"({tour.orchestrator.pid}) and a Celery worker ({tour.worker.pid}) with two processes"
+        )
+        for scene in SCENES:
+            scene(tour)
+        closing.check_books(tour)
+        closing.show_history(tour, _SHOWN)
+        closing.show_ways_on(tour, stays=stays)
+    except Stuck as stuck:
+        narrator.check(Evidence("the tour goes on", "that it does", stuck))
+    return _sum_up(narrator, time.monotonic() - began_at)
+
+
+def _sum_up(narrator: Narrator, took_s: float) -> int:
+    failed = narrator.failed
+    if failed:
+        narrator.heading(f"{len(failed)} of {len(narrator.checked)} claims did NOT hold")
+        for evidence in failed:
+            narrator.tell(evidence.claim)
+        return EXIT_FAILED
+    narrator.heading(f"All {len(narrator.checked)} claims held, in {took_s:.0f} s")
+    return EXIT_HELD
+
+
+def _stay() -> None:
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        sys.stdout.write("\nstopping\n")
+
+
+def _console() -> Console:
+    # A pipe or a file gets the full width, and neither colours nor cursor movements.
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_MAX
+    return Console(file=sys.stdout, width=min(columns, WIDTH_MAX), highlight=False)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

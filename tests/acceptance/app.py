@@ -1,0 +1,147 @@
+"""The app of these tests: the shop, and beside it workflows and tasks that are killed at will.
+
+What bodies did is written to a SQLite file of its own, so that it can be counted from outside.
+"""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator import Retry, step, workflow
+from sagas import app, orc
+
+__all__ = ["app", "orc"]
+
+#: A directory; holds the file with the effects and the gates.
+PLACE = "ACCEPTANCE_PLACE"
+TABLES = """
+CREATE TABLE IF NOT EXISTS begun (name TEXT, key TEXT, attempt INTEGER, pid INTEGER);
+CREATE TABLE IF NOT EXISTS effects (name TEXT, key TEXT, attempt INTEGER);
+"""
+#: A body that nobody lets go gives up, should its test have died.
+HOLD_S_MAX = 90.0
+#: Lost attempts cost no waiting: these tests wait for claims, not for back-offs.
+AT_ONCE = Retry(attempts=5, factor=1.0)
+
+
+class Next(BaseModel):
+    """Signal ``next``: order a step.
+
+    `first` and `second` are what happens to its first two attempts: "" nothing; "hold" waits at the
+    attempt's gate before the effect, "hold_after" after it; "crash_after" dies after the effect.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    queue: str = "celery"
+    first: str = ""
+    second: str = ""
+    is_last: bool = True
+
+
+class Effect(BaseModel):
+    """What one step did."""
+
+    name: str
+    key: str
+    attempt: int
+
+
+@contextmanager
+def database(place: str | None = None) -> Iterator[sqlite3.Connection]:
+    """A transaction on the file in `place`, or in the environment's."""
+    path = Path(place or os.environ[PLACE]) / "effects.db"
+    connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+def gate(name: str, attempt: int, place: str | None = None) -> Path:
+    """Return the file that lets the holding body of `name` go."""
+    return Path(place or os.environ[PLACE]) / f"{name}.{attempt}.gate"
+
+
+def hold(body: Effect) -> None:
+    """Wait at a body's gate, as long as there may be somebody to open it."""
+    deadline = time.monotonic() + HOLD_S_MAX
+    while not gate(body.name, body.attempt).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def begin(name: str) -> Effect:
+    """Note that a body begins, and return what its effect will be."""
+    info = step.current()
+    assert info is not None
+    done = Effect(name=name, key=info.idempotency_key, attempt=info.attempt)
+    with database() as db:
+        row = (name, done.key, done.attempt, os.getpid())
+        db.execute("INSERT INTO begun VALUES (?, ?, ?, ?)", row)
+    return done
+
+
+def take_effect(done: Effect) -> None:
+    """Take effect, unless the key says that it was done."""
+    with database() as db:
+        db.execute(
+            "INSERT INTO effects SELECT ?, ?, ? WHERE NOT EXISTS "
+            "(SELECT 1 FROM effects WHERE key = ?)",
+            (done.name, done.key, done.attempt, done.key),
+        )
+
+
+@app.task(pydantic=True)
+def effect(name: str, first: str = "", second: str = "") -> Effect:
+    """Take effect once per key, in the circumstances that `Next` describes."""
+    done = begin(name)
+    trouble = {1: first, 2: second}.get(done.attempt, "")
+    if trouble == "hold":
+        hold(done)
+    take_effect(done)
+    if trouble == "crash_after":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if trouble == "hold_after":
+        hold(done)
+    return done
+
+
+@orc.workflow(name="stepwise", signals={"next": Next})
+async def stepwise(name: str) -> list[Effect]:
+    """One step for each signal "next", up to one that says it is the last."""
+    done: list[Effect] = []
+    while True:
+        workflow.publish({"steps": len(done)})
+        wanted = await workflow.signal("next", Next)
+        number = len(done) + 1
+        done.append(
+            await workflow.step(
+                effect,
+                f"{name}.{number}",
+                first=wanted.first,
+                second=wanted.second,
+                queue=wanted.queue,
+                retry=AT_ONCE,
+            )
+        )
+        if wanted.is_last:
+            return done
+
+
+@orc.workflow(name="steady")
+async def steady(count: int, pause_ms: int = 0) -> int:
+    """As many steps, one after the other."""
+    for number in range(1, count + 1):
+        name = f"{workflow.info().workflow_id}.{number}"
+        await workflow.step(effect, name, retry=AT_ONCE)
+        await asyncio.sleep(pause_ms / 1000)
+    return count

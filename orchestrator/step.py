@@ -79,7 +79,7 @@ class RunningStep:
         self._is_cancelled = True
         self._fire()
 
-    def on_cancel(self, wake: Callable[[], None] | None) -> None:
+    def on_cancel(self, wake: Callable[[], None]) -> None:
         """Call `wake`, once, when the step is told to stop; at once if it has been."""
         self._wake = wake
         if self._is_cancelled:

@@ -52,6 +52,7 @@ def run(app_name: str, *, concurrency: int, orchestrators: int, loglevel: str) -
         while not stop.wait(_LOOK_S):
             if server is not None and not server.is_running:
                 _say("the server has ended; it starts again, with what it had")
+                server.stop()  # lets go of what is left of it
                 server.start()
             if not all([child.watch() for child in children]):  # noqa: C419 - watch every one
                 raise Refusal("a program keeps ending; its lines above tell why", EXIT_NO)

@@ -25,6 +25,7 @@ def run(program: list[str]) -> int:
     # Looked at, not yet collected: until then its process id, and its group's, stay its own.
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     ended.set()
+    _kill_group(child.pid)
     code = child.wait()
     return code if code >= 0 else 128 - code
 

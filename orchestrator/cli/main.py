@@ -30,10 +30,11 @@ def dev(*, app_name: str, concurrency: int, orchestrators: int, loglevel: str) -
 
 
 @main.command()
-def demo() -> None:
+@click.option("--keep", is_flag=True, help="Leave everything running at the end, until Ctrl-C.")
+def demo(*, keep: bool) -> None:
     """Take the guided tour."""
     # Looked up here: the tour brings the whole engine along.
-    sys.exit(import_module("orchestrator.cli.demo").run())
+    sys.exit(import_module("orchestrator.cli.demo").run(*(["--keep"] if keep else [])))
 
 
 if __name__ == "__main__":

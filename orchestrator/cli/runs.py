@@ -60,10 +60,11 @@ def start(  # noqa: PLR0913 - one parameter per option
     as_json: bool,
 ) -> None:
     """Start a run of workflow NAME."""
-    handle = _orchestrator(ctx).get_workflow(name).apply_async(inputs, task_id=workflow_id)
+    orchestrator = _orchestrator(ctx)
+    handle = orchestrator.get_workflow(name).apply_async(inputs, task_id=workflow_id)
     if wait:
-        handle.result(timeout)
-        _print_summary(handle, as_json=as_json)
+        result = orchestrator.codec.encode(handle.result(timeout))
+        tables.print_json(handle.describe().as_json() if as_json else result)
     elif as_json:
         tables.print_json({"workflow_id": handle.workflow_id, "run": handle.run})
     else:
@@ -264,14 +265,6 @@ def _orchestrator(ctx: click.Context) -> Orchestrator:
 
 def _handle(ctx: click.Context, workflow_id: str, run: int | None) -> RunHandle[Any]:
     return _orchestrator(ctx).run(workflow_id, run)
-
-
-def _print_summary(handle: RunHandle[Any], *, as_json: bool) -> None:
-    summary = handle.describe()
-    if as_json:
-        tables.print_json(summary.as_json())
-    else:
-        tables.print_json(summary.result)
 
 
 def _print_done(text: str, data: dict[str, Json], *, as_json: bool) -> None:

@@ -50,6 +50,11 @@ class AsyncRunHandle(Generic[R]):
         return self._target.workflow_id
 
     @property
+    def id(self) -> str:
+        """The same, under the name that Celery's results give it."""
+        return self._target.workflow_id
+
+    @property
     def run(self) -> int:
         """Which run of the id, from 1; 0 is the latest one."""
         return self._target.run

@@ -22,7 +22,6 @@ from orchestrator.core.errors import (
     RunClosed,
     RunExists,
     RunNotFound,
-    StoreUnavailable,
     UnknownQuery,
     UsageError,
 )
@@ -168,22 +167,14 @@ async def _request(session: Session, target: Target, kind: Kind, reason: str) ->
 async def _deliver(
     session: Session, target: Target, kind: Kind, body: Mapping[str, Json], message_id: str
 ) -> None:
-    unanswered = 0
-
-    async def send() -> Posted:
-        nonlocal unanswered
-        try:
-            return await session.store.post(target.workflow_id, kind, body, run=target.run)
-        except StoreUnavailable:
-            unanswered += 1
-            raise
-
-    posted = await session.resend(send)
-    if posted.answer is PostedAnswer.POSTED:
-        return
+    posted = await session.resend(
+        lambda: session.store.post(target.workflow_id, kind, body, run=target.run)
+    )
     # M2: 1. a sending lands, its answer is lost; 2. the run takes it and ends; 3. the next
-    # sending finds the run closed.
-    if unanswered and posted.run and await _has_message(session, target, posted.run, message_id):
+    # sending, of this call or of the caller's next one, finds the run closed.
+    if posted.answer is PostedAnswer.CLOSED and await _has_message(
+        session, target, posted.run, message_id
+    ):
         return
     _check_posted(target, posted)
 

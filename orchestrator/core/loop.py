@@ -171,8 +171,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             while self._tasks:
                 _, task = self._tasks.popitem()
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
-                if not task.done():
-                    unwind(task.get_coro())
+                if not task.done() and not unwind(task.get_coro()):
+                    self.complaints.append(f"task {task.get_name()} would not be unwound; it leaks")
             while self._generators:
                 unwind_generator(self._generators.pop())
         self._ready.clear()

@@ -50,16 +50,7 @@ class Saga:
         if execution.loop.is_shut:
             return
         if record.state is SagaState.OPEN:
-            if error is not None:
-                await self._undo(execution, record, error)
-            elif record.has_undo:
-                # Left without a failure: from here on nobody may undo it, and history says so.
-                record.commit()
-        elif record.state is SagaState.OPEN:
-            # On record, so that a history tells how each of its sagas ended.
-            record.commit()
-        if execution.loop.is_shut:
-            return
+            await self._settle(execution, record, error)
         if execution.saga_left(record) and error is None:
             # The run's cancellation was held back: it comes here, before the next step is ordered.
             await asyncio.sleep(0)
@@ -131,7 +122,14 @@ class Saga:
             raise UsageError("use a saga as a block: async with workflow.saga() as saga")
         return self._entered
 
-    async def _undo(self, execution: Execution, record: SagaRecord, error: BaseException) -> None:
+    async def _settle(
+        self, execution: Execution, record: SagaRecord, error: BaseException | None
+    ) -> None:
+        if error is None:
+            if record.has_undo:
+                # Left without a failure: from here on nobody may undo it, and history says so.
+                record.commit()
+            return
         if not endings.is_failure(execution.definition, error):
             # Undoing because of a bug would undo good work; going on would leave it half done.
             if not isinstance(error, RunEvicted) and record.has_undo:

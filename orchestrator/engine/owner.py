@@ -302,9 +302,9 @@ class Owner:
 
     def _after(self, run: LiveRun, draft: Draft) -> None:
         """Act on what is history now: answers, local steps, the cache."""
-        if run.answers:
-            self._store.answer(run.answers)
-            run.answers = []
+        if run.questions.answers:
+            self._store.answer(run.questions.answers)
+            run.questions.answers = []
         for fields in run.undelivered:
             self._store.reject(fields, "the run has ended")
         run.undelivered = []
@@ -317,7 +317,7 @@ class Owner:
                 self._sweep_at_ms = due_ms
         if draft.closed_at_ms is not None:
             logger.info("%s %s", run.key, run.status)
-        if run.is_closed or run.is_spoiled:
+        if run.is_closed or run.questions.is_spoiled:
             run.close()
         else:
             self._current[run.key.workflow_id] = run.key.run

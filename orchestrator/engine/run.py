@@ -15,10 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from orchestrator.core import events as e
 from orchestrator.core.errors import (
     ActivationFailed,
-    ApplicationError,
     NondeterminismError,
     PayloadTooLarge,
-    UsageError,
 )
 from orchestrator.core.execution import Execution, RunInfo
 from orchestrator.core.failure import Failure
@@ -28,10 +26,10 @@ from orchestrator.core.values import Json, canonical
 from orchestrator.engine.attempts import Attempts
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.mail import Mail
+from orchestrator.engine.questions import Questions
 from orchestrator.engine.references import as_recorded, with_values
 from orchestrator.engine.turn import Tools, Turn
 from orchestrator.store.ports import (
-    Answer,
     AttemptKey,
     InboxEntry,
     Kind,
@@ -54,22 +52,19 @@ class LiveRun:
     """A run in memory (R1).  One thread uses it.
 
     Attributes:
-        answers: To queries, for the owner to hand out.
+        questions: Its queries and their answers, for the owner to hand out.
         undelivered: Signals that came after the run's end, for the rejected list.
-        is_spoiled: Whether the run in memory is unfit for more and has to be built again.
     """
 
     def __init__(self, key: RunKey, partition: int, tools: Tools) -> None:
         self.key = key
         self.partition = partition
-        self.answers: list[Answer] = []
         self.undelivered: list[dict[str, str]] = []
-        self.is_spoiled = False
         self._tools = tools
         self._turn = Turn(key, tools)
         self._mail = Mail(self._turn)
         self._attempts = Attempts(self._turn)
-        self._queries: list[Mapping[str, Json]] = []
+        self.questions = Questions(self._turn, lambda: self._execution)
         self._execution: Execution | None = None
         self._published: bytes | None = None
         self._status = ""
@@ -184,11 +179,7 @@ class LiveRun:
                     pass  # Loading the run has already tried again.
             self._activate()
         self._note_status()
-        # After everything else: they see all that arrived with them, and one that goes wrong may
-        # leave the execution unfit for more.
-        for body in self._queries:
-            self._query(body)
-        self._queries = []
+        self.questions.answer_all()
 
     def committed(self) -> None:
         """The draft is history; begin the next one."""
@@ -197,7 +188,7 @@ class LiveRun:
     def _take_entry(self, entry: InboxEntry) -> None:
         self._turn.draft.inbox_ids.append(entry.id)
         if entry.kind is Kind.QUERY:
-            self._queries.append(entry.body)
+            self.questions.take(entry.body)
         elif self.is_closed:
             self._turn_away(entry)
         else:
@@ -383,24 +374,3 @@ class LiveRun:
         self._status = draft.fields["status"] = ledger.status
         blocked = ledger.blocked if ledger.status == "blocked" else None
         draft.fields["blocked"] = f"{blocked.kind}: {blocked.message}" if blocked else ""
-
-    def _query(self, body: Mapping[str, Json]) -> None:
-        deadline_ms = body.get("deadline_ms")
-        if isinstance(deadline_ms, int) and deadline_ms < self._turn.at_ms:
-            return  # Its reader has gone.
-        args = body.get("args")
-        answer = self._answer(str(body.get("query")), args if isinstance(args, list) else [])
-        self.answers.append(Answer(reply_to=str(body.get("reply_to")), body=answer))
-
-    def _answer(self, name: str, args: list[Json]) -> dict[str, Json]:
-        execution = self._execution
-        if execution is None:
-            blocked = self._turn.ledger.blocked
-            reason = f"blocked: {blocked.message}" if blocked else "it has not started yet"
-            message = f"{self.key.workflow_id} cannot answer; {reason}"
-            return {"error": "RunBlocked", "message": message}
-        try:
-            return {"ok": self._tools.watch(str(self.key), lambda: execution.query(name, args))}
-        except (UsageError, ApplicationError, ActivationFailed) as error:
-            self.is_spoiled = not execution.is_usable or isinstance(error, ActivationFailed)
-            return {"error": type(error).__name__, "message": str(error)}

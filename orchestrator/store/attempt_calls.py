@@ -38,8 +38,9 @@ def _renewal(keys: Keys, key: AttemptKey, token: str, ttl_ms: int) -> Call:
 def heartbeat(keys: Keys, key: AttemptKey, token: str, details: Json) -> Flow[ClaimAnswer]:
     """See `WorkerStore.heartbeat`."""
     arguments: list[Argument] = [key.step, key.attempt, str(key), token, canonical(details)]
-    names = _steps_claims_timers(keys, key)
-    reply = yield from ask(run_script("heartbeat", "note_heartbeat", names, arguments))
+    steps, _, timers = _steps_claims_timers(keys, key)
+    call = run_script("heartbeat", "note_heartbeat", [steps, timers], arguments)
+    reply = yield from ask(call)
     return ClaimAnswer(text(reply))
 
 

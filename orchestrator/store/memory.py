@@ -357,7 +357,7 @@ class MemoryStore:
     def list_runs(
         self,
         *,
-        open: bool,  # noqa: A002 - the port's word
+        open: bool,
         closed: bool,
         count: int,
     ) -> list[dict[str, str]]:

@@ -239,7 +239,7 @@ class RedisStore:
     def list_runs(
         self,
         *,
-        open: bool,  # noqa: A002 - the port's word
+        open: bool,
         closed: bool,
         count: int,
     ) -> list[dict[str, str]]:

@@ -92,7 +92,7 @@ class AsyncRedisClientStore:
     async def list_runs(
         self,
         *,
-        open: bool,  # noqa: A002 - the port's word
+        open: bool,
         closed: bool,
         count: int,
     ) -> list[dict[str, str]]:

@@ -78,6 +78,7 @@ class ConsumerStep(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
         self._timers: list[Any] = []
+        _outlive_lost_connections(consumer)
         children = getattr(consumer.app, ATTRIBUTE).children
         if children is None:
             return
@@ -104,6 +105,27 @@ class ConsumerStep(bootsteps.StartStopStep):
         for timer in self._timers:
             timer.cancel()
         self._timers = []
+
+
+def _outlive_lost_connections(consumer: Any) -> None:
+    """Keep the worker where closing a lost connection fails.
+
+    1. The broker goes away before a message is acknowledged.  2. Celery closes the connection, and
+    kombu (5.7, Redis) gives the message back meanwhile: over a new connection, whose settings it
+    asks of a transport that it has let go of.  3. Celery takes the AttributeError for the end of
+    the worker.  The message of a step is not missed: the log sends it again.
+    """
+    handle = consumer.on_connection_error_after_connected
+
+    def handle_and_live(error: Exception) -> None:
+        try:
+            handle(error)
+        except AttributeError:
+            if consumer.connection is not None:
+                raise
+            logger.warning("the lost connection could not be closed", exc_info=True)
+
+    consumer.on_connection_error_after_connected = handle_and_live
 
 
 def _is_redis(app: Any) -> bool:

@@ -255,7 +255,4 @@ async def _cancellable(coroutine: Coroutine[Any, Any, Any], step: face.RunningSt
             loop.call_soon_threadsafe(task.cancel)
 
     step.on_cancel(wake)
-    try:
-        return await coroutine
-    finally:
-        step.on_cancel(None)
+    return await coroutine

@@ -27,19 +27,22 @@ def ended_as(handle: Handle, status: Status) -> Evidence:
     found = "nothing" if state is None else state.status.value
     run = "failed" if status is Status.FAILED else "completed"
     expected = f"{status.value}, run {run}"
-    return Evidence(f"the order is {status.value}", expected, f"{found}, run {handle.status()}")
+    return Evidence(
+        f"the order has ended: {status.value}", expected, f"{found}, run {handle.status()}"
+    )
 
 
 def paid(shop: Shop, handle: Handle, cents: int) -> Evidence:
     """The order was paid, once."""
-    found = (shop.payments(handle.id), shop.money(handle.id))
-    return Evidence(f"SQL: {coins(cents)} taken, once", (1, Money(cents, 0)), found)
+    found = f"{shop.payments(handle.id)} payments: {shop.money(handle.id)}"
+    return Evidence(f"SQL: {coins(cents)} taken, once", f"1 payments: {Money(cents, 0)}", found)
 
 
 def paid_back(shop: Shop, handle: Handle, cents: int) -> Evidence:
     """What the order paid, it got back."""
     money = shop.money(handle.id)
-    return Evidence(f"SQL: {coins(cents)} taken, {coins(cents)} given back", (cents, cents), money)
+    claim = f"SQL: {coins(cents)} taken, {coins(cents)} given back"
+    return Evidence(claim, Money(cents, cents), money)
 
 
 def parcels(shop: Shop, handle: Handle, count: int) -> Evidence:
@@ -93,9 +96,11 @@ def compensation_spans(history: Sequence[HistoryEvent], seq: int) -> Evidence:
         for e in history
         if isinstance(e.event, StepScheduled) and e.event.compensates is not None
     ]
-    found = (len(begun), begun[:1] <= [seq], undone[-1:] > [seq])
+    is_split = len(begun) == 1 and bool(undone) and begun[0] <= seq < undone[-1]
+    found = f"begun at events {begun}, undoing steps sent at events {undone}"
     claim = f"history: killed after event {seq}, in mid-compensation; the rest is the other one's"
-    return Evidence(claim, (1, True, True), found)
+    wanted = f"begun once, up to event {seq}, and undoing steps sent beyond it"
+    return Evidence(claim, wanted, wanted if is_split else found)
 
 
 def books_balance(statuses: Mapping[str, str]) -> Evidence:

@@ -17,6 +17,7 @@ from orchestrator.core.events import (
     StepFailed,
     TimerStarted,
 )
+from orchestrator.store.keys import Keys
 from sagas.app import app
 from sagas.demo import claims
 from sagas.demo.stage import Stage
@@ -48,29 +49,27 @@ def show_history(tour: Tour, name: str) -> None:
 def show_ways_on(tour: Tour, *, stays: bool) -> None:
     """Say where the histories are, and what to try next."""
     say = tour.narrator
-    store = Orchestrator.of(app).store
     say.heading("Where the histories are")
     say.tell(f"in {tour.stage.server.directory}, the append-only file of a Valkey")
     say.tell(f"logs of workers and orchestrators, also of the killed: {tour.stage.log_directory}")
     if stays:
         say.heading("Look around, from another terminal; Ctrl-C here ends it all")
-        for command in _commands(tour.stage, tour.handles[-1], store.keys.log):
-            say.show(Text(f"   {command}", overflow="fold", no_wrap=False))
+        for command in _commands(tour.stage, tour.handles[-1]):
+            say.command(command)
         return
     say.heading("What to try next")
-    for command, what in (
-        ("orchestrator demo --keep", "the same, and everything stays up to look around"),
-        ("orchestrator dev -A sagas", "the application on this machine, for good"),
-        ("python -m sagas order --total 9000 --approve you", "an order of your own there"),
-        ("sagas/order.py", "the workflow you have just seen; then README.md"),
-    ):
-        say.tell(f"{command}: {what}")
+    say.tell("take the tour again and look around: everything stays up until Ctrl-C")
+    say.command("orchestrator demo --keep")
+    say.tell("the same application for yourself, and in another terminal an order of your own")
+    say.command("orchestrator dev -A sagas")
+    say.command("python -m sagas order --total 9000 --approve you")
+    say.tell("the workflow that you have just seen is sagas/order.py; README.md tells the rest")
 
 
-def _commands(stage: Stage, handle: Handle, log_key: object) -> list[str]:
-    assert callable(log_key)
+def _commands(stage: Stage, handle: Handle) -> list[str]:
+    partitions = Orchestrator.of(app).store.partitions
     exports = " ".join(f"{name}={shlex.quote(to)}" for name, to in stage.environment.items())
-    key = shlex.quote(log_key(handle.id, handle.run))
+    key = shlex.quote(Keys(prefix="orc", partitions=partitions).log(handle.id, handle.run))
     return [
         f"export {exports}",
         f"redis-cli -p {stage.server.port} XRANGE {key} - +",
@@ -88,11 +87,11 @@ def _status_of(handle: Handle) -> str:
 
 def _table_of(history: Sequence[HistoryEvent]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("#", justify="right")
-    table.add_column("SECONDS", justify="right")
-    table.add_column("EVENT")
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("SECONDS", justify="right", no_wrap=True)
+    table.add_column("EVENT", no_wrap=True)
     table.add_column("WHAT", overflow="fold")
-    table.add_column("CHAIN")
+    table.add_column("CHAIN", no_wrap=True)
     names = claims.task_names(history)
     for each in history:
         seconds = (each.event.at_ms - history[0].event.at_ms) / 1000

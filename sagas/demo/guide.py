@@ -33,50 +33,54 @@ def main(arguments: Sequence[str] = ()) -> int:
     if unknown := [each for each in arguments if each != KEEP]:
         sys.stderr.write(f"error: unknown argument {unknown[0]!r}; there is {KEEP} alone\n")
         return EXIT_WRONG
+    stays = KEEP in arguments
     signal.signal(signal.SIGTERM, _leave)
     narrator = Narrator(_console())
+    began_at = time.monotonic()
     try:
         with Stage() as stage:
-            code = _give(stage, narrator, stays=KEEP in arguments)
-            if KEEP in arguments:
+            _give(stage, narrator, stays=stays)
+            if stays:
+                _sum_up(narrator, time.monotonic() - began_at)
                 _stay()
-            return code
     except KeyboardInterrupt:
         narrator.tell("interrupted: all that was started has been stopped")
         return 128 + signal.SIGINT
     except (ConfigurationError, StoreUnavailable) as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_WRONG
+    if not stays:
+        _sum_up(narrator, time.monotonic() - began_at)
+    return EXIT_FAILED if narrator.failed else EXIT_HELD
 
 
-def _give(stage: Stage, narrator: Narrator, *, stays: bool) -> int:
-    began_at = time.monotonic()
+def _give(stage: Stage, narrator: Narrator, *, stays: bool) -> None:
     narrator.heading("A guided tour: orders, crashes, and what is left of them")
     try:
         tour = Tour(stage, narrator)
         narrator.tell(
-            f"started on 127.0.0.1: Valkey (port {stage.server.port}, data on disk), an orchestrator "
-            f"({tour.orchestrator.pid}) and a Celery worker ({tour.worker.pid}) with two processes"
+            f"started on 127.0.0.1: a Valkey with its data on disk (port {stage.server.port}), an "
+            f"orchestrator ({tour.orchestrator.pid}), a Celery worker ({tour.worker.pid})"
         )
         for scene in SCENES:
             scene(tour)
         closing.check_books(tour)
+        if not stays:
+            stage.ask_to_stop()  # From here on it only tells: meanwhile they can hand over.
         closing.show_history(tour, _SHOWN)
         closing.show_ways_on(tour, stays=stays)
     except Stuck as stuck:
         narrator.check(Evidence("the tour goes on", "that it does", stuck))
-    return _sum_up(narrator, time.monotonic() - began_at)
 
 
-def _sum_up(narrator: Narrator, took_s: float) -> int:
+def _sum_up(narrator: Narrator, took_s: float) -> None:
     failed = narrator.failed
     if failed:
         narrator.heading(f"{len(failed)} of {len(narrator.checked)} claims did NOT hold")
         for evidence in failed:
             narrator.tell(evidence.claim)
-        return EXIT_FAILED
-    narrator.heading(f"All {len(narrator.checked)} claims held, in {took_s:.0f} s")
-    return EXIT_HELD
+    else:
+        narrator.heading(f"All {len(narrator.checked)} claims held, in {took_s:.0f} s")
 
 
 def _stay() -> None:

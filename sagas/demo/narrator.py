@@ -3,11 +3,11 @@
 Plain text where the output is no terminal, or the terminal has no such signs.
 """
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 #: Wider lines are hard to read; a table of history fits.
@@ -42,6 +42,7 @@ class Narrator:
         self.checked: list[Evidence] = []
         utf8 = (console.encoding or "").lower().startswith("utf")
         self._yes, self._no, self._dot = ("✓", "✗", "·") if utf8 else ("ok", "NO", "-")
+        self._indent = len(self._yes) + 2
 
     @property
     def failed(self) -> Sequence[Evidence]:
@@ -74,9 +75,19 @@ class Narrator:
         """Print something of its own form."""
         self._console.print(what)
 
+    def command(self, text: str) -> None:
+        """Show a command for a terminal, in one piece for copying."""
+        self._console.print(Text(f"   $ {text}", style="cyan"), soft_wrap=True)
+
     def _line(self, mark: str, text: str, mark_style: str, style: str) -> None:
-        line = Table.grid(padding=(0, 1, 0, 0))
-        line.add_column(min_width=2, no_wrap=True)
-        line.add_column(overflow="fold")
-        line.add_row(Text(f" {mark}", style=mark_style), Text(text, style=style))
-        self._console.print(line)
+        lines = [
+            line
+            for part in text.splitlines()
+            for line in textwrap.wrap(
+                part, self._console.width - self._indent, break_on_hyphens=False
+            )
+        ]
+        for number, line in enumerate(lines):
+            head = f" {'' if number else mark} ".ljust(self._indent)
+            said = Text.assemble((head, mark_style), (line, style))
+            self._console.print(said, soft_wrap=True)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 #: Kills the group of the program, once our end of the pipe is closed.
-_WATCHER = 'cat >/dev/null; kill -KILL -- "-$0" 2>/dev/null'
+_WATCHER = 'cat >/dev/null; kill -s KILL -- "-$0" 2>/dev/null'
 #: Characters of a log that are worth showing when its program ended by itself.
 _LOG_TAIL_CHARS = 1_500
 

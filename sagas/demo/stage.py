@@ -23,7 +23,7 @@ DIRECTORY = Path(".orchestrator/demo")
 #: Bound of one wait: a lost worker or orchestrator, its replacement's start, and a slow machine.
 WAIT_SECONDS_MAX = 45.0
 #: How long workers and orchestrators get to stop by themselves.
-STOP_SECONDS_MAX = 6.0
+STOP_SECONDS_MAX = 5.0
 _LOOK_SECONDS = 0.05
 #: Would send programs elsewhere than to the tour's own server.
 _FOREIGN = ("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
@@ -80,13 +80,17 @@ class Stage:
         trace: TracebackType | None,
     ) -> None:
         try:
-            for program in self._programs:
-                program.ask_to_stop()
+            self.ask_to_stop()
             deadline = time.monotonic() + STOP_SECONDS_MAX
             for program in self._programs:
                 program.wait_or_kill(deadline)
         finally:
             self.server.stop()
+
+    def ask_to_stop(self) -> None:
+        """Ask workers and orchestrators to stop, and do not wait for it."""
+        for program in self._programs:
+            program.ask_to_stop()
 
     def start_worker(self) -> Program:
         """Start a Celery worker with two processes."""

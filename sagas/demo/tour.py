@@ -84,7 +84,7 @@ class Tour:
 
     def knock(self, handle: Handle, signal: str, payload: str) -> None:
         """Write a signal to the door for people, as redis-cli would."""
-        self.narrator.tell(
+        self.narrator.command(
             f"redis-cli XADD orc:signals '*' workflow {handle.id} signal {signal} "
             f"payload '{payload}'"
         )

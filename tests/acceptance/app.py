@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +20,8 @@ from sagas import app, orc
 
 __all__ = ["app", "orc"]
 
+#: Set, "yes" stands for a later deploy, whose workflow "changing" does not fit older histories.
+CHANGED = "ACCEPTANCE_CHANGED"
 #: A directory; holds the file with the effects and the gates.
 PLACE = "ACCEPTANCE_PLACE"
 TABLES = """
@@ -145,3 +148,86 @@ async def steady(count: int, pause_ms: int = 0) -> int:
         await workflow.step(effect, name, retry=AT_ONCE)
         await asyncio.sleep(pause_ms / 1000)
     return count
+
+
+# --- code that does not belong in workflows, and code that changes ---------------------------------
+
+
+@orc.workflow(name="clocked")
+async def clocked() -> float:
+    """Reach for the clock of the machine."""
+    return time.time()
+
+
+_FIRST_STEP = "renamed" if os.environ.get(CHANGED) == "yes" else "changing"
+
+
+@orc.workflow(name="changing")
+async def changing() -> int:
+    """Its first step is another one after the deploy."""
+    run = workflow.info().workflow_id
+    await workflow.step(effect, f"{run}.{_FIRST_STEP}")
+    await workflow.signal("go")
+    await workflow.step(effect, f"{run}.last")
+    return 2
+
+
+# --- tasks as Celery knows them --------------------------------------------------------------------
+
+
+@app.task
+def plain(name: str) -> str:
+    """Know nothing of workflows."""
+    with database() as db:
+        db.execute("INSERT INTO effects VALUES (?, ?, 0)", (name, str(step.current())))
+    return name
+
+
+@app.task
+async def on_loop(name: str) -> str:
+    """Be a coroutine."""
+    done = begin(name)
+    await asyncio.sleep(0)
+    take_effect(done)
+    return name
+
+
+@app.task(time_limit=2)
+def too_long(name: str) -> str:
+    """Run into the hard time limit, at the first attempt."""
+    done = begin(name)
+    if done.attempt == 1:
+        hold(done)
+    take_effect(done)
+    return name
+
+
+@app.task
+def large(count: int) -> str:
+    """Return more than a history keeps."""
+    return "x" * count
+
+
+@app.task
+def polite(name: str) -> str:
+    """Work until told to stop."""
+    done = begin(name)
+    deadline = time.monotonic() + HOLD_S_MAX
+    while not step.is_cancelled() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    take_effect(done)
+    return name
+
+
+@orc.workflow(name="one_task")
+async def one_task(task: str, argument: Any, queue: str = "celery", attempts: int = 3) -> Any:
+    """One step, by the name of its task."""
+    name = task if "." in task else f"{__name__}.{task}"
+    retry = Retry(attempts=attempts, factor=1.0)
+    return await workflow.step(name, argument, queue=queue, retry=retry)
+
+
+@orc.workflow(name="measure_large")
+async def measure_large(count: int) -> int:
+    """Take a large result, and return its length."""
+    return len(await workflow.step(large, count))

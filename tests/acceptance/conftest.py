@@ -1,6 +1,6 @@
 """Fixtures of tests with real processes, and their logs where a test fails."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,21 @@ from tests.acceptance.together import troupe
 __all__ = ["troupe"]
 
 _LOG_CHARS = 3_000
+
+
+@pytest.fixture(scope="session")
+def calm_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack in which nobody is killed, for all modules that leave it as they found it."""
+    with Stack(tmp_path_factory.mktemp("calm")) as stack:
+        stack.orchestrator()
+        stack.ready_worker("-c", "3")
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def stack(calm_stack: Stack) -> Stack:
+    """The calm stack; a module that kills has its own under this name."""
+    return calm_stack
 
 
 @pytest.hookimpl(wrapper=True)

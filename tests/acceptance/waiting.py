@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 #: Longest wait for anything; a test that needs it has failed.
-WAIT_S = 45.0
+WAIT_S = 30.0
 _LOOK_S = 0.02
 
 

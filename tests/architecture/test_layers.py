@@ -70,6 +70,8 @@ CORE_STDLIB = [
 CORE_STDLIB_EXTRA: dict[str, list[str]] = {
     # Stands in front of all that workflow code may not reach, so it has to name it.
     "orchestrator/core/guard.py": ["os", "random", "secrets", "threading", "time", "uuid"],
+    # Keeps a coroutine that cannot be ended from ever being collected; calls nothing else.
+    "orchestrator/core/unwinding.py": ["ctypes"],
     # Makes the seeded generators, and ids from them.
     "orchestrator/core/randomness.py": ["random", "uuid"],
 }

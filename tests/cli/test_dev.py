@@ -43,6 +43,10 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def is_program(pid: int, word: bytes) -> bool:
+    return word in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def test_dev_runs_a_workflow_and_ctrl_c_ends_everything(free_url: str, tmp_path: Path) -> None:
     with running(DEV, broker=free_url, cwd=tmp_path) as dev:
         dev.wait_for("embedded Valkey at redis://127.0.0.1")
@@ -72,6 +76,26 @@ def test_dev_that_is_killed_leaves_nothing_running(free_url: str, tmp_path: Path
         assert_ended(watched)
 
 
+def test_server_that_dies_is_started_again_with_what_it_had(free_url: str, tmp_path: Path) -> None:
+    with running(DEV, broker=free_url, cwd=tmp_path) as dev:
+        dev.wait_for("owns 16 partitions")
+        started = run(
+            *("workflow", "start", "waiting", "--id", "w-1"), broker=free_url, cwd=tmp_path
+        )
+        assert started.returncode == 0, started.stderr
+        [server] = [
+            pid for pid in descendants(dev.process.pid) if is_program(pid, b"valkey-server")
+        ]
+        os.kill(server, signal.SIGKILL)
+        dev.wait_for("the server has ended; it starts again")
+        sent = run(*("workflow", "signal", "w-1", "go", "7"), broker=free_url, cwd=tmp_path)
+        assert sent.returncode == 0, sent.stderr
+        dev.wait_for(r"w-1\.1 completed")
+        dev.process.send_signal(signal.SIGTERM)
+        dev.rest()
+        assert dev.process.wait() == 0
+
+
 def test_child_that_dies_is_reported_and_started_again(valkey_url: str, tmp_path: Path) -> None:
     with running(DEV, broker=valkey_url, cwd=tmp_path) as dev:
         dev.wait_for("somebody answers there")
@@ -79,9 +103,7 @@ def test_child_that_dies_is_reported_and_started_again(valkey_url: str, tmp_path
         [victim] = [
             pid
             for pid in descendants(dev.process.pid)
-            if b"celery\0-A" in (words := Path(f"/proc/{pid}/cmdline").read_bytes())
-            and b"\0orchestrator\0" in words
-            and b"leash" not in words
+            if is_program(pid, b"\0orchestrator\0") and not is_program(pid, b"leash")
         ]
         os.kill(victim, signal.SIGKILL)
         dev.wait_for(r"orchestrator \| ended with 137; it starts again in 0\.5 s")

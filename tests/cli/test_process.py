@@ -1,6 +1,7 @@
 """``celery -A … orchestrator`` runs until it is told to stop, and says in a line what is wrong."""
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,10 @@ def test_store_that_does_not_answer_is_one_line_and_exit_code_1(tmp_path: Path) 
     assert done.stderr.startswith("error: ")
     assert "no answer from the store" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_orchestrator_without_assertions_refuses_to_start(tmp_path: Path) -> None:
+    optimised = [sys.executable, "-O", *CELERY[1:], "orchestrator"]
+    with running(optimised, broker="redis://127.0.0.1:1/0", cwd=tmp_path) as orchestrator:
+        assert "error: python -O: found assertions are off" in orchestrator.rest()
+        assert orchestrator.process.wait() == 2

@@ -140,6 +140,17 @@ def test_signal_that_ended_the_run_before_its_repetition_counts_as_delivered(
     assert handle.signal("note", 1, id="mine") == "mine"
 
 
+def test_signal_may_be_repeated_under_its_id_after_the_run_has_ended(
+    handle: RunHandle[Any], recorder: Recorder
+) -> None:
+    event = e.SignalReceived(at_ms=1_500, signal="note", signal_id="mine", payload=1)
+    recorder.record("order-42", event)
+    recorder.completed("order-42", {"total": 1})
+    assert handle.signal("note", 1, id="mine") == "mine"
+    with pytest.raises(RunClosed):
+        handle.signal("note", 1, id="other")
+
+
 def test_signal_that_missed_the_end_of_the_run_is_not_taken_for_delivered(
     handle: RunHandle[Any],
     store: MemoryStore,

@@ -24,9 +24,9 @@ from orchestrator.core.errors import (
     WorkflowFailed,
 )
 from orchestrator.core.failure import Failure
-from orchestrator.core.values import canonical
+from orchestrator.core.values import canonical, next_head
 from orchestrator.store.memory import MemoryStore
-from orchestrator.store.ports import RunKey
+from orchestrator.store.ports import RunKey, StoredEvent
 from tests.client.runs import Recorder
 
 Order = Workflow[Any, Any]
@@ -204,6 +204,7 @@ def test_changed_removed_swapped_and_added_events_are_found(
     assert verify_chain(key, [*good[:1], *good[2:]]).bad_seq == 2
     assert verify_chain(key, [good[0], good[2], good[1], good[3]]).bad_seq == 2
     assert verify_chain(key, [*good, replace(good[3], seq=5)]).bad_seq == 5
+    assert verify_chain(key, [*good[:3], replace(good[3], seq=9)]).bad_seq == 4
     assert verify_chain(RunKey(workflow_id="order-43", run=1), good).bad_seq == 1
 
 
@@ -215,6 +216,23 @@ def test_history_cut_off_at_its_end_is_found_by_the_row(
     monkeypatch.setattr(store, "read_history", lambda key, **bounds: real(key, **bounds)[:-1])
     found = handle.verify()
     assert (found.events, found.bad_seq) == (1, 2)
+
+
+def test_forged_end_that_is_chained_anew_is_found_by_the_row(
+    handle: RunHandle[Any], recorder: Recorder, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder.completed("order-42", {"total": 1})
+    real = store.read_history
+
+    def forged(key: RunKey, **bounds: Any) -> list[StoredEvent]:
+        first, last = real(key, **bounds)
+        data = last.data.replace(b'"total":1', b'"total":9')
+        assert data != last.data
+        return [first, replace(last, data=data, head=next_head(first.head, data))]
+
+    monkeypatch.setattr(store, "read_history", forged)
+    found = handle.verify()
+    assert (found.bad_seq, found.reason) == (2, "the row has another head")
 
 
 def test_listing_filters_by_state_type_and_status(

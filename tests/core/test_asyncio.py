@@ -56,7 +56,7 @@ def test_sleep_is_a_durable_timer_in_whole_milliseconds(
 @pytest.mark.parametrize("seconds", [0, -1])
 def test_a_sleep_of_nothing_lets_others_run_and_needs_no_timer(drive: Drive, seconds: int) -> None:
     async def sleeping() -> list[str]:
-        seen = []
+        seen: list[str] = []
         asyncio.get_running_loop().call_later(seconds, seen.append, "other")
         await workflow.sleep(seconds)
         await asyncio.sleep(0)
@@ -103,7 +103,10 @@ def test_wait_for_that_times_out_asks_the_step_to_stop(drive: Drive) -> None:
 
     run = drive(waiting)
     commands = run.fire(1)
-    assert (kinds(commands), result_of(commands)) == (["StepCancelRequested", "RunCompleted"], "late")
+    assert (kinds(commands), result_of(commands)) == (
+        ["StepCancelRequested", "RunCompleted"],
+        "late",
+    )
 
 
 def test_wait_for_nothing_left_cancels_before_it_begins(drive: Drive) -> None:

@@ -105,7 +105,7 @@ def test_a_payload_that_does_not_decode_is_refused_on_record_and_waited_on(drive
 
 
 def test_a_refused_payload_costs_nobody_his_place(drive: Drive) -> None:
-    async def two() -> list[Any]:
+    async def two() -> Any:
         return await asyncio.gather(signal("x", int), signal("x"))
 
     run = drive(two)
@@ -189,7 +189,7 @@ def test_an_async_handler_runs_as_a_task_of_its_own(drive: Drive) -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_a_failure_in_a_handler_fails_the_run(drive: Drive, is_async: bool) -> None:
+def test_a_failure_in_a_handler_fails_the_run(drive: Drive, *, is_async: bool) -> None:
     async def handling() -> None:
         @on_signal("x")
         def handle(_: Any) -> None:

@@ -118,6 +118,11 @@ def test_all_tasks_are_those_of_the_run_oldest_first(drive: Drive) -> None:
     assert result_of(run.complete(1)) == ["main", *(f"n{n}" for n in range(9))]
 
 
+def test_both_names_of_a_function_are_the_ordered_one() -> None:
+    for name, _ in waits.ORDERED:
+        assert getattr(asyncio.tasks, name) is getattr(asyncio, name)
+
+
 def test_other_loops_get_asyncios_own() -> None:
     async def outside() -> tuple[Any, ...]:
         task = asyncio.create_task(asyncio.sleep(0, "slept"))

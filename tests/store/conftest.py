@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import fakeredis
 import pytest
-from redis import Redis
 
 from orchestrator.embedded import EmbeddedServer
 from orchestrator.store.connect import connect
+from orchestrator.store.keys import Keys
 from orchestrator.store.redis import RedisStore
 from tests.servers import emptied, redis_server, valkey_server, valkey_url
 from tests.store.world import World, memory_world, redis_world
@@ -70,7 +71,13 @@ def own_server(tmp_path: object) -> Iterator[EmbeddedServer]:
         yield server
 
 
-def client_of(world: World) -> Redis:
+def client_of(world: World) -> Any:
     """Return the client of a world on a server."""
     assert world.client is not None
     return world.client
+
+
+def keys_of(world: World) -> Keys:
+    """Return the key names of a world on a server."""
+    assert isinstance(world.store, RedisStore)
+    return world.store.keys

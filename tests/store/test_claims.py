@@ -4,8 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from orchestrator.core.values import Json
 from orchestrator.store.ports import AttemptKey, Claim, ClaimAnswer, TimerKind
-from tests.store.world import DONE, LONG_MS, World, attempt, timer
+from tests.store.world import DONE, LONG_MS, World, timer
 
 GRANTED = Claim(answer=ClaimAnswer.GRANTED)
 REFUSED = Claim(answer=ClaimAnswer.REFUSED)
@@ -141,7 +142,7 @@ def test_heartbeat_keeps_details_for_the_next_attempt(world: World) -> None:
     run = world.open_run()
     key = world.send(run)
     world.store.claim(key, "one", ttl_ms=LONG_MS)
-    details = {"epoch": 3, "path": "s3://ü", "empty": []}
+    details: Json = {"epoch": 3, "path": "s3://ü", "empty": []}
     assert world.store.heartbeat(key, "one", details) is ClaimAnswer.GRANTED
     row = world.store.read_step(run, 1)
     assert int(row["heartbeat_at_ms"]) <= world.store.now_ms()
@@ -180,3 +181,28 @@ def test_attempt_sent_again_leaves_a_claim_alone(world: World) -> None:
     world.send(run)
     assert world.store.read_step(run, 1) == {"attempt": "1", "state": "claimed", "claim": "one"}
     assert world.store.renew({key: "one"}, ttl_ms=9) == {key: ClaimAnswer.GRANTED}
+
+
+def test_worker_that_holds_the_next_attempt_holds_the_last_one_no_more(world: World) -> None:
+    run = world.open_run()
+    last = world.send(run)
+    world.store.claim(last, "worker-1:a", ttl_ms=LONG_MS)
+    current = world.send(run, 1, 2)
+    world.store.claim(current, "worker-1:b", ttl_ms=LONG_MS)
+    assert world.store.renew({last: "worker-1:", current: "worker-1:"}, ttl_ms=LONG_MS) == {
+        last: ClaimAnswer.REFUSED,
+        current: ClaimAnswer.GRANTED,
+    }
+    assert world.store.heartbeat(last, "worker-1:", 1) is ClaimAnswer.REFUSED
+    assert "details" not in world.store.read_step(run, 1)
+
+
+def test_claim_ends_with_its_outcome(world: World) -> None:
+    key = world.send(world.open_run(), heartbeat_ms=LONG_MS)
+    world.store.claim(key, "one", ttl_ms=LONG_MS)
+    world.store.post_outcome(key, "one", DONE)
+    assert world.store.renew({key: "one"}, ttl_ms=1) == {key: ClaimAnswer.REFUSED}
+    assert world.store.heartbeat(key, "one", 1) is ClaimAnswer.REFUSED
+    world.pass_ms(5)
+    assert world.expired_claims() == []
+    assert world.timers() == []

@@ -1,8 +1,11 @@
 """H1-H5: a history is one line without gap; a commit lands once, whole, by the lease holder."""
 
+from typing import Any
+
 import pytest
 
 from orchestrator.core.limits import CLAIM_TTL_MS
+from orchestrator.core.values import first_head
 from orchestrator.store.ports import (
     CommitResult,
     InboxEntry,
@@ -31,7 +34,7 @@ def everything(world: World, key: RunKey) -> list[object]:
     ]
 
 
-def full_parts(world: World, key: RunKey) -> dict[str, object]:
+def full_parts(world: World, key: RunKey) -> dict[str, Any]:
     """Return parts of a commit that touch everything."""
     return {
         "inbox_ids": [entry.id for entry in world.inbox(key.workflow_id)],
@@ -152,6 +155,14 @@ def test_repeated_first_commit_conflicts(world: World) -> None:
         CommitResult.CONFLICT,
     ]
     assert len(world.store.read_history(key)) == 1
+
+
+def test_first_commit_follows_whatever_head_its_owner_computed(world: World) -> None:
+    world.store.start("order-42", request_id="r", body=START)
+    world.lease()
+    key = RunKey(workflow_id="order-42", run=1)
+    world.heads[key] = (0, first_head("order-42", 1))
+    assert world.commit(key, ["started"]) is CommitResult.COMMITTED
 
 
 @pytest.mark.parametrize("mistake", ["seq behind", "seq ahead", "head", "run", "unknown id"])

@@ -123,7 +123,9 @@ def test_cancelled_step_that_nobody_claimed_gets_its_outcome_at_once(world: Worl
     run = world.open_run()
     world.send(run, 1, 1)
     key = world.send(run, 1, 2)
-    waiting = {timer(run, kind, 1, 2): 5 for kind in (TimerKind.UNCLAIMED, TimerKind.SCHEDULE_TO_START)}
+    waiting = {
+        timer(run, kind, 1, 2): 5 for kind in (TimerKind.UNCLAIMED, TimerKind.SCHEDULE_TO_START)
+    }
     world.commit(run, ["timers"], timers_set=waiting)
     world.commit(run, ["cancel"], steps_cancelled=[1])
     (entry,) = world.inbox()

@@ -6,7 +6,7 @@ from orchestrator.core.values import Json
 from orchestrator.store.keys import partition_of
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.ports import Kind
-from tests.store.conftest import client_of
+from tests.store.conftest import client_of, keys_of
 from tests.store.world import START, TOKEN, World
 
 
@@ -82,7 +82,7 @@ def test_wait_for_an_empty_inbox_ends(world: World) -> None:
 def test_unreadable_entries_are_moved_to_the_rejected_list(server_world: World) -> None:
     world, client = server_world, client_of(server_world)
     world.open_run()
-    inbox = world.store.keys.inbox(world.partition())  # type: ignore[union-attr]
+    inbox = keys_of(world).inbox(world.partition())
     good = {"kind": "signal", "workflow": "order-42", "run": "0", "body": "{}"}
     client.xadd(inbox, {**good, "kind": "nonsense"})
     client.xadd(inbox, {**good, "run": "x"})
@@ -93,7 +93,7 @@ def test_unreadable_entries_are_moved_to_the_rejected_list(server_world: World) 
     client.xadd(inbox, good)
     assert [entry.kind for entry in world.inbox()] == [Kind.SIGNAL]
     assert client.xlen(inbox) == 1
-    lines = client.xrange(world.store.keys.rejected)  # type: ignore[union-attr]
+    lines = client.xrange(keys_of(world).rejected)
     assert len(lines) == 6
     assert all(fields[b"reason"] for _, fields in lines)
     assert lines[0][1][b"kind"] == b"nonsense"
@@ -139,7 +139,7 @@ def test_door_lines_stay_until_they_are_acked(world: World) -> None:
 
 
 def test_door_line_that_is_not_text_is_shown_all_the_same(server_world: World) -> None:
-    name = server_world.store.keys.door  # type: ignore[union-attr]
+    name = keys_of(server_world).door
     client_of(server_world).xadd(name, {"workflow": b"\xff"})
     (line,) = server_world.store.read_door(count=9)
     assert line.fields == {"workflow": "\ufffd"}

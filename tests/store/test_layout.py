@@ -6,6 +6,7 @@ from redis import Redis
 
 from orchestrator.core.errors import ConfigurationError
 from orchestrator.core.limits import LAYOUT_VERSION, PARTITIONS_DEFAULT
+from orchestrator.core.values import Json
 from orchestrator.store.connect import connect, connect_async
 from orchestrator.store.redis import RedisStore
 
@@ -59,7 +60,7 @@ def test_refused_store_does_nothing_later_either(client: Redis) -> None:
 
 def test_namespaces_do_not_meet(client: Redis) -> None:
     one, two = opened(client, 4, "one"), opened(client, 8, "two")
-    body = {"workflow": "w", "args": [], "kwargs": {}}
+    body: dict[str, Json] = {"workflow": "w", "args": [], "kwargs": {}}
     one.start("order-42", request_id="r", body=body)
     assert two.find_row("order-42") is None
     assert client.keys("orc*") == []
@@ -81,6 +82,9 @@ def test_connections_never_send_anything_twice() -> None:
     settings = connect("redis://127.0.0.1:1/0", protocol=3).connection_pool.connection_kwargs
     assert settings["retry"].get_retries() == 0
     assert settings["protocol"] == 2
-    assert connect_async("redis://127.0.0.1:1/0").connection_pool.connection_kwargs[
-        "retry"
-    ].get_retries() == 0
+    assert (
+        connect_async("redis://127.0.0.1:1/0")
+        .connection_pool.connection_kwargs["retry"]
+        .get_retries()
+        == 0
+    )

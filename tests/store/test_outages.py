@@ -7,16 +7,16 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from redis import Redis
 
 from orchestrator.core.errors import StoreUnavailable
 from orchestrator.embedded import EmbeddedServer
 from orchestrator.store.connect import connect
 from orchestrator.store.ports import CommitResult, Kind, PostAnswer, RunKey
 from orchestrator.store.redis import RedisStore
-from tests.store.conftest import client_of
+from tests.store.conftest import client_of, keys_of
 from tests.store.world import DONE, LONG_MS, TOKEN, World, attempt, redis_world
 
 
@@ -39,7 +39,9 @@ CALLS: list[Callable[[World], object]] = [
     lambda world: world.store.wait_for_answer("x", "r", wait_ms=9_000),
     lambda world: world.store.take_inbox({1: "0"}, count=9, block_ms=9_000),
     lambda world: world.store.sweep([1, 2], count=9),
-    lambda world: world.store.commit([(TOKEN, world.next_commit(RunKey(workflow_id="x", run=1)))] * 2),
+    lambda world: world.store.commit(
+        [(TOKEN, world.next_commit(RunKey(workflow_id="x", run=1)))] * 2
+    ),
     lambda world: world.store.claim(attempt(RunKey(workflow_id="x", run=1)), "t", ttl_ms=9),
     lambda world: world.store.renew_leases({1: "t", 2: "t"}, ttl_ms=9),
     lambda world: world.store.server_id(),
@@ -150,8 +152,8 @@ def test_error_in_one_commit_is_unknown_and_the_others_are_known(server_world: W
     world, client = server_world, client_of(server_world)
     good, bad = world.open_run("good"), world.open_run("bad")
     broken = world.next_commit(bad, ["a"])
-    client.delete(world.store.keys.row("bad"))  # type: ignore[union-attr]
-    client.set(world.store.keys.row("bad"), "not a hash")  # type: ignore[union-attr]
+    client.delete(keys_of(world).row("bad"))
+    client.set(keys_of(world).row("bad"), "not a hash")
     commits = [(TOKEN, broken), (TOKEN, world.next_commit(good, ["b"]))]
     assert world.store.commit(commits) == [None, CommitResult.COMMITTED]
     with pytest.raises(StoreUnavailable, match="find_row"):
@@ -162,13 +164,13 @@ def test_full_server_refuses_whole_commits(own_world: World, own_server: Embedde
     world = own_world
     key = world.open_run()
     sent = world.send(key)
-    client: Redis = client_of(world)
+    client = client_of(world)
     client.config_set("maxmemory", "1")
     with pytest.raises(StoreUnavailable, match="OutOfMemory"):
         world.store.claim(sent, "one", ttl_ms=LONG_MS)
     with pytest.raises(StoreUnavailable, match="OutOfMemory"):
         world.store.post("order-42", Kind.SIGNAL, {"signal": "s"})
-    row = {"fields": {"status": "x"}, "steps_settled": [sent], "inbox_ids": ["1-1"]}
+    row: dict[str, Any] = {"fields": {"status": "x"}, "steps_settled": [sent], "inbox_ids": ["1-1"]}
     assert world.commit(key, ["a"], **row) is None
     client.config_set("maxmemory", "0")
     assert world.store.read_step(key, 1)["state"] == "scheduled"

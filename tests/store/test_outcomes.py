@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.core.values import Json
 from orchestrator.store.ports import AttemptKey, CommitResult, Kind, PostAnswer, TimerKind
+from tests.store.conftest import keys_of
 from tests.store.world import DONE, LONG_MS, World, attempt, timer
 
 FAILED: dict[str, Json] = {"kind": "failed", "failure": {"type": "ValueError", "message": "no"}}
@@ -52,9 +53,7 @@ def test_outcome_repeated_after_it_was_recorded_changes_nothing(world: World) ->
 def test_of_many_racing_posts_one_enters_the_inbox(world: World) -> None:
     key = claimed(world)
     with ThreadPoolExecutor(8) as pool:
-        posts = [
-            pool.submit(world.store.post_outcome, key, "worker-1:a", DONE) for _ in range(16)
-        ]
+        posts = [pool.submit(world.store.post_outcome, key, "worker-1:a", DONE) for _ in range(16)]
         answers = [post.result() for post in posts]
     assert answers.count(PostAnswer.POSTED) == 1
     assert answers.count(PostAnswer.REPEATED) == 15
@@ -74,6 +73,18 @@ def test_superseded_outcome_is_refused_and_recorded_once(world: World) -> None:
     assert entry.body == {"step": 1, "attempt": 1, "kind": "completed"}
     assert world.store.read_step(key.run_key, 1)["claim"] == "worker-2:a"
     assert world.store.post_outcome(following, "worker-2:a", DONE) is PostAnswer.POSTED
+
+
+def test_outcome_of_the_last_attempt_is_not_that_of_the_current_one(world: World) -> None:
+    last = claimed(world)
+    current = world.send(last.run_key, 1, 2)
+    # Nobody has the current attempt; then the same worker has it.
+    assert world.store.post_outcome(last, "", FAILED) is PostAnswer.SUPERSEDED
+    world.store.claim(current, "worker-1:b", ttl_ms=LONG_MS)
+    assert world.store.post_outcome(last, "worker-1:", FAILED) is PostAnswer.SUPERSEDED
+    assert world.bodies(Kind.OUTCOME) == []
+    assert world.store.read_step(last.run_key, 1)["state"] == "claimed"
+    assert world.store.post_outcome(current, "worker-1:b", DONE) is PostAnswer.POSTED
 
 
 @pytest.mark.parametrize("token", ["worker-2:a", "worker-1:ab", ""])
@@ -134,7 +145,7 @@ def test_settled_step_leaves_no_trace(world: World) -> None:
     assert world.expired_claims() == []
     assert world.timers() == []
     if world.client is not None:
-        name = world.store.keys.steps(key.workflow_id, key.run)  # type: ignore[union-attr]
+        name = keys_of(world).steps(key.workflow_id, key.run)
         fields = {field.decode() for field in world.client.hkeys(name)}
         assert {field.split(".")[0] for field in fields} == {str(other.step)}
 

@@ -60,6 +60,9 @@ def test_answer_is_there_until_it_expires_and_the_first_one_stands(world: World)
         answer = world.store.wait_for_answer("order-42", "reply-1", wait_ms=wait_ms)
         assert answer == {"ok": {"n": []}}
     assert world.store.wait_for_answer("order-42", "reply-2", wait_ms=5) is None
+    if world.client is not None:
+        (name,) = world.client.keys("orc:*:answer:reply-1")
+        assert world.client.llen(name) == 1
 
 
 def test_answer_in_memory_expires() -> None:

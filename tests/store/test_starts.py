@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from orchestrator.core.values import Json
 from orchestrator.store.ports import Kind, Posted, PostedAnswer, RunKey, Start, StartAnswer
 from tests.store.world import START, World
 
@@ -102,7 +103,7 @@ def test_ids_that_differ_by_a_run_number_do_not_meet(world: World) -> None:
 
 def test_message_goes_to_the_open_run(world: World) -> None:
     world.open_run()
-    body = {"signal": "approve", "signal_id": "s1", "payload": {"by": "ana"}}
+    body: dict[str, Json] = {"signal": "approve", "signal_id": "s1", "payload": {"by": "ana"}}
     posted = world.store.post("order-42", Kind.SIGNAL, body)
     assert posted == Posted(answer=PostedAnswer.POSTED, run=1, status="pending")
     (entry,) = world.inbox()

@@ -9,14 +9,15 @@ def test_sweep_finds_due_timers_oldest_first_and_the_next_instant(world: World) 
     now_ms = world.store.now_ms()
     kinds = list(TimerKind)
     due = {timer(key, kind, 1, 2): 100 - place for place, kind in enumerate(kinds)}
-    later = {timer(key, TimerKind.SLEEP, 8): now_ms + LONG_MS, timer(key, TimerKind.SLEEP, 9): now_ms + 2 * LONG_MS}
+    later = {
+        timer(key, TimerKind.SLEEP, 8): now_ms + LONG_MS,
+        timer(key, TimerKind.SLEEP, 9): now_ms + 2 * LONG_MS,
+    }
     world.commit(key, ["a"], timers_set=due | later)
     swept_ms, found = world.store.sweep([world.partition()], count=99)
     assert now_ms <= swept_ms <= world.store.now_ms()
     assert found == {
-        world.partition(): Due(
-            timers=list(reversed(due)), claims=[], next_due_ms=now_ms + LONG_MS
-        )
+        world.partition(): Due(timers=list(reversed(due)), claims=[], next_due_ms=now_ms + LONG_MS)
     }
     assert world.store.sweep([world.partition()], count=99)[1] == found
 

@@ -48,7 +48,9 @@ def timer(key: RunKey, kind: TimerKind, number: int = 1, of_attempt: int = 0) ->
     )
 
 
-def events(key: RunKey, texts: Sequence[str], *, after: int = 0, head: str = "") -> list[StoredEvent]:
+def events(
+    key: RunKey, texts: Sequence[str], *, after: int = 0, head: str = ""
+) -> list[StoredEvent]:
     """Return events that follow the event `after`, whose head is `head`."""
     head = head or first_head(key.workflow_id, key.run)
     made = []
@@ -65,9 +67,11 @@ class World:
     store: Store
     #: Lets so many milliseconds pass on the store's clock.
     pass_ms: Callable[[int], None]
-    #: The server's client; None for the store in memory.
-    client: "Redis | None" = None
-    heads: dict[RunKey, tuple[int, str]] = field(default_factory=lambda: defaultdict(lambda: (0, "")))
+    #: The server's client, whose types are no help here; None for the store in memory.
+    client: Any = None
+    heads: dict[RunKey, tuple[int, str]] = field(
+        default_factory=lambda: defaultdict(lambda: (0, ""))
+    )
 
     def partition(self, workflow_id: str = WORKFLOW_ID) -> int:
         """Return the partition of an id."""
@@ -111,7 +115,9 @@ class World:
     def send(self, key: RunKey, step: int = 1, number: int = 1, **parts: Any) -> AttemptKey:
         """Send an attempt, as a commit of its own, and return its key."""
         row = StepRow(step=step, attempt=number, **parts)
-        assert self.commit(key, [f"sent {step}.{number}"], steps_sent=[row]) is CommitResult.COMMITTED
+        assert (
+            self.commit(key, [f"sent {step}.{number}"], steps_sent=[row]) is CommitResult.COMMITTED
+        )
         return attempt(key, step, number)
 
     def inbox(self, workflow_id: str = WORKFLOW_ID) -> list[InboxEntry]:

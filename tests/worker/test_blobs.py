@@ -1,4 +1,4 @@
-"""Promise: a large value is kept by its content, whole or not at all, and never returned damaged."""
+"""Promise: a large value is kept by its content, whole or not at all, and never read damaged."""
 
 from pathlib import Path
 

@@ -140,8 +140,9 @@ def test_list_is_the_one_that_kombu_pushes_to(valkey_url: str, priority: int) ->
 
 
 def test_queue_bound_to_a_topic_exchange_is_found(app: Celery) -> None:
-    topic = Exchange("events", type="topic")
-    app.conf.task_queues = [Queue("bound", topic, routing_key="money.charge")]
+    topic: Any = Exchange("events", type="topic")  # type: ignore[no-untyped-call]
+    bound: Any = Queue("bound", topic, routing_key="money.charge")  # type: ignore[no-untyped-call]
+    app.conf.task_queues = [bound]
     app.conf.task_routes = {
         "tasks.charge": {"exchange": "events", "routing_key": "money.charge"},
         "tasks.lost": {"exchange": "events", "routing_key": "nobody"},
@@ -153,7 +154,8 @@ def test_queue_bound_to_a_topic_exchange_is_found(app: Celery) -> None:
 
 
 def test_broadcast_is_refused_because_a_step_runs_once(app: Celery) -> None:
-    app.conf.task_queues = [Queue("all", Exchange("all", type="fanout"))]
+    fanout: Any = Exchange("all", type="fanout")  # type: ignore[no-untyped-call]
+    app.conf.task_queues = [Queue("all", fanout)]  # type: ignore[no-untyped-call]
     app.conf.task_routes = {"tasks.charge": {"queue": "all"}}
     with pytest.raises(ConfigurationError, match="a step runs once"):
         CeleryDispatcher(app).message(OUTGOING)

@@ -1,5 +1,6 @@
-"""Promise: what Celery's main process learns of a step that cannot speak for itself is posted at
-once, under the right token, and no hook ever raises.
+"""Promise: a worker's main process speaks for steps that cannot.
+
+What it learns is posted at once, under the right token, and no hook ever raises.
 """
 
 from types import SimpleNamespace

@@ -64,9 +64,12 @@ def test_order_for_an_earlier_attempt_stops_nothing(child: Child) -> None:
 
 
 def test_soft_time_limit_of_celery_still_reaches_the_body(child: Child) -> None:
-    with child.interrupts.held_back():
-        with pytest.raises(SoftTimeLimitExceeded), child.interrupts.allowed(child.step, MINE):
-            child.signal()
+    with (
+        child.interrupts.held_back(),
+        pytest.raises(SoftTimeLimitExceeded),
+        child.interrupts.allowed(child.step, MINE),
+    ):
+        child.signal()
     assert not child.step.is_cancelled
 
 
@@ -92,9 +95,12 @@ def test_heartbeat_under_way_is_left_to_raise_by_itself(child: Child) -> None:
         return True
 
     child.step = RunningStep(INFO, beat)
-    with child.interrupts.held_back(), child.interrupts.allowed(child.step, MINE):
-        with pytest.raises(StepCancelled):
-            child.step.heartbeat(None)
+    with (
+        child.interrupts.held_back(),
+        child.interrupts.allowed(child.step, MINE),
+        pytest.raises(StepCancelled),
+    ):
+        child.step.heartbeat(None)
 
 
 def test_coroutine_is_woken_instead_of_torn_apart(child: Child) -> None:

@@ -1,5 +1,6 @@
-"""Promise: what goes into a history is JSON that says the same everywhere, and what comes out fits
-its annotation, or is refused in words that show no value.
+"""Promise: what goes into a history is JSON that says the same everywhere.
+
+What comes out fits its annotation, or is refused in words that show no value.
 """
 
 import math
@@ -128,7 +129,7 @@ def test_structure_without_end_is_refused() -> None:
 def test_refusal_names_place_and_rule_but_never_the_value(
     kind: Any, value: Any, place: str
 ) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         CODEC.decode(kind, value)
     assert place in str(caught.value)
     assert "77123" not in str(caught.value)
@@ -179,7 +180,7 @@ def test_input_that_does_not_fit_is_refused(
 
 
 def test_recorded_input_that_no_longer_fits_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match="too many positional|missing"):
+    with pytest.raises(ValueError, match=r"too many positional|missing"):
         InputCodec(order, CODEC).decode([], {})
 
 

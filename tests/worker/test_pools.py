@@ -1,5 +1,6 @@
-"""Promise: steps run the same in every pool: claimed, renewed, and told to stop where that is
-possible.
+"""Promise: steps run the same in every pool.
+
+Claimed, renewed, and told to stop where that is possible.
 """
 
 import pytest

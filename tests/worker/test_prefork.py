@@ -1,5 +1,7 @@
-"""Promise: any task of the app is a step, unchanged, in a prefork worker; and whatever happens to a
-step's process, its attempt ends with exactly one outcome, told as soon as it can be known.
+"""Promise: any task of the app is a step, unchanged, in a prefork worker.
+
+Whatever happens to a step's process, its attempt ends with exactly one outcome, told as soon as it
+can be known.
 """
 
 import json
@@ -250,17 +252,20 @@ def test_claims_live_while_a_warm_shutdown_waits_for_its_steps(bench: Bench) -> 
 def test_claims_live_while_the_worker_reconnects_to_its_broker(
     bench: Bench, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    with EmbeddedServer(tmp_path_factory.mktemp("broker")) as broker:
-        with bench.worker("-c", "1", STEPS_BROKER=broker.url):
-            key = bench.send("nap", CLAIM_TTL_MS / 1000 + 4, queue="elsewhere")
-            body = bench.client.rpop("elsewhere")
-            with Redis.from_url(broker.url) as elsewhere:
-                elsewhere.lpush("celery", body)
-            bench.next_note()
-            broker.kill()
-            while bench.claim_state(key) != "posted":
-                assert bench.world.expired_claims() == []
-            assert bench.outcome(key)["result"] == "rested"
+    with (
+        EmbeddedServer(tmp_path_factory.mktemp("broker")) as broker,
+        bench.worker("-c", "1", STEPS_BROKER=broker.url),
+    ):
+        key = bench.send("nap", CLAIM_TTL_MS / 1000 + 4, queue="elsewhere")
+        body = bench.client.rpop("elsewhere")
+        assert isinstance(body, bytes)
+        with Redis.from_url(broker.url) as elsewhere:
+            elsewhere.lpush("celery", body)
+        bench.next_note()
+        broker.kill()
+        while bench.claim_state(key) != "posted":
+            assert bench.world.expired_claims() == []
+        assert bench.outcome(key)["result"] == "rested"
 
 
 def test_optimized_python_is_refused(bench: Bench) -> None:

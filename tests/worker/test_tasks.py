@@ -1,6 +1,5 @@
 """Promise: tasks stay what they are; their arguments are converted where JSON cannot carry them."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -19,9 +18,7 @@ from orchestrator.payloads import PydanticCodec
 from orchestrator.store.ports import AttemptKey
 from orchestrator.worker import install, recommended_settings
 from orchestrator.worker.arguments import load_arguments
-from orchestrator.worker.board import Board
 from orchestrator.worker.patience import Patience
-from orchestrator.worker.renewal import ChildClaims
 from orchestrator.worker.settings import find_harmful
 
 
@@ -132,7 +129,7 @@ def test_task_is_a_step_with_our_header_and_itself_without(
     @app.task(name="double", base=base, bind=True, shared=False)
     def double(self: Any, value: int) -> int:
         # The body may call its own function again: that is no second step.
-        return self.run(value - 10) if value > 10 else 2 * value  # type: ignore[no-any-return]
+        return self.run(value - 10) if value > 10 else 2 * value
 
     app.finalize()
     assert double(4) == 8
@@ -158,7 +155,9 @@ def test_task_registered_late_is_wrapped_when_the_worker_starts(
 
     installation = app.orchestrator_worker
     installation.wrap()
+    wrapped = late.run
     installation.wrap()
+    assert late.run is wrapped
     assert trace(late, {"orc": HEADER}) == 1
     assert len(protocol.works) == 1
 
@@ -168,7 +167,7 @@ def test_recursion_of_the_body_is_no_second_step(shop: tuple[Celery, FakeProtoco
 
     @app.task(name="again", bind=True, shared=False)
     def again(self: Any, value: int) -> int:
-        return value if value == 0 else self.run(value - 1)  # type: ignore[no-any-return]
+        return value if value == 0 else self.run(value - 1)
 
     app.finalize()
     assert trace(again, {"orc": HEADER}) == 0
@@ -213,20 +212,6 @@ def test_store_that_stays_away_is_asked_for_the_whole_time_and_no_longer() -> No
         patience.ask(ask, key, "ask")
     assert waits == sorted(waits)
     assert 8 < sum(waits) <= 10
-
-
-def test_renewal_by_the_main_process_never_raises(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken() -> Any:
-        raise RuntimeError("no store")
-
-    board = Board()
-    monkeypatch.setattr(board, "running", lambda: {1: (0, b"")})
-    with caplog.at_level(logging.ERROR):
-        ChildClaims(broken, board, "worker/").renew()
-    assert "claims could not be renewed" in caplog.text
-    board.close()
 
 
 def test_outside_of_a_workflow_a_step_is_nothing() -> None:

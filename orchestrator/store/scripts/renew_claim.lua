@@ -10,14 +10,13 @@
 --
 -- Returns "granted" | "cancelled" | "refused"
 --
--- H6: attempt, state and token must fit, and the claim must not have been given up.  One that has
---     expired and was not given up is still held.
+-- H6: attempt, state and token must fit.  Giving a claim up changes the state; one that has merely
+--     expired is still held.
 
 local step = ARGV[1]
 local row = redis.call("HMGET", KEYS[1], step .. ".attempt", step .. ".state", step .. ".claim")
 if row[1] ~= ARGV[2] or (row[2] ~= "claimed" and row[2] ~= "cancelling")
-    or ARGV[4] == "" or string.sub(row[3] or "", 1, #ARGV[4]) ~= ARGV[4]
-    or not redis.call("ZSCORE", KEYS[2], ARGV[3]) then
+    or ARGV[4] == "" or string.sub(row[3] or "", 1, #ARGV[4]) ~= ARGV[4] then
     return "refused"
 end
 local time = redis.call("TIME")

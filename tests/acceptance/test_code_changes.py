@@ -1,0 +1,52 @@
+"""Promise: code that cannot be replayed, or no longer fits a history, stops its run with both sides
+shown; the run loses nothing, and goes on once the code is put right (P3).
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator import RunHandle
+from orchestrator.core import events as e
+from tests.acceptance.app import CHANGED
+from tests.acceptance.stack import Stack, events_of
+from tests.acceptance.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("code")) as stack:
+        stack.worker("-c", "1")
+        yield stack
+
+
+def test_blocked_run_shows_why_and_goes_on_with_fitting_code(stack: Stack) -> None:
+    fitting = stack.orchestrator()
+    handle: RunHandle[int] = stack.start("changing", id="changing")
+    clocked = stack.start("clocked", id="clocked")
+    stack.wait_for_event(handle, e.StepCompleted, step=1)
+    blocked = stack.wait_for_event(clocked, e.RunBlocked, kind="forbidden")
+    assert len(blocked) == 1
+    assert fitting.stop() == 0
+
+    changed = stack.orchestrator(**{CHANGED: "yes"})
+    handle.signal("go")
+    stack.wait_for_event(handle, e.RunBlocked, kind="nondeterminism")
+    eventually(lambda: handle.status() == "blocked", "the run rests")
+    shown = " ".join(stack.command("show", "changing").stdout.split())
+    for text in ("status blocked", "history has StepScheduled", "code asks for StepScheduled"):
+        assert text in shown
+    assert "tests/acceptance/app.py:" in shown
+    shown = " ".join(stack.command("show", "clocked").stdout.split())
+    assert "blocked forbidden: time.time()" in shown
+    assert "use workflow.now() or workflow.time()" in shown
+    assert changed.stop() == 0
+
+    stack.orchestrator()
+    assert handle.result(timeout=30) == 2
+    stack.check_history(handle)
+    assert len(events_of(handle, e.SignalReceived)) == 1, "it came while the run was blocked"
+    assert len(events_of(handle, e.RunUnblocked)) == 1
+    assert [len(stack.effects(f"changing.{name}")) for name in ("changing", "last")] == [1, 1]
+    assert stack.effects("changing.renamed") == []
+    assert clocked.status() == "blocked"

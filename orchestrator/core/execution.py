@@ -219,8 +219,7 @@ class Execution(Orders):
         self.loop.fire(event.timer)
 
     def _receive(self, event: SignalReceived) -> None:
-        if self._ending is None:
-            self.mailbox.receive(event)
+        self.mailbox.receive(event)
 
     def _cancel(self, event: CancelRequested) -> None:
         if self._cancel_reason is None:

@@ -28,6 +28,8 @@ logger = logging.getLogger("orchestrator.worker")
 
 #: The token of an attempt that nobody has claimed.
 _UNCLAIMED = ""
+#: How Celery tells that a child is no more; before 5.6 also by what made it exit.
+_ENDS_OF_A_CHILD = (WorkerLostError, TimeLimitExceeded, SystemExit, KeyboardInterrupt)
 
 
 def _never_raises(hook: Callable[..., None]) -> Callable[..., None]:
@@ -68,7 +70,7 @@ class ParentHooks:
             self._requests[request.id] = request
 
     def _failed(self, *, task_id: str = "", exception: Any = None, **_: Any) -> None:
-        if not isinstance(exception, WorkerLostError | TimeLimitExceeded) or is_pool_child():
+        if not isinstance(exception, _ENDS_OF_A_CHILD) or is_pool_child():
             return
         request = self._requests.get(task_id)
         key = find_key(request.request_dict) if request is not None else None
@@ -78,7 +80,8 @@ class ParentHooks:
         if isinstance(exception, TimeLimitExceeded):
             self._post(key, worker_name(), outcomes.timed_out(f"hard time limit: {exception}"))
         else:
-            self._post(key, worker_name(), outcomes.lost(str(exception)))
+            text = str(exception) or type(exception).__name__
+            self._post(key, worker_name(), outcomes.lost(text))
 
     def _revoked(self, *, request: Any = None, terminated: bool = False, **_: Any) -> None:
         key = find_key({HEADER: getattr(request, HEADER, None)})

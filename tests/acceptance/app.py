@@ -150,7 +150,7 @@ async def steady(count: int, pause_ms: int = 0) -> int:
     return count
 
 
-# --- code that does not belong in workflows, and code that changes ---------------------------------
+# --- code that does not belong in workflows, and code that changes --------------------------------
 
 
 @orc.workflow(name="clocked")
@@ -172,7 +172,7 @@ async def changing() -> int:
     return 2
 
 
-# --- tasks as Celery knows them --------------------------------------------------------------------
+# --- tasks as Celery knows them -------------------------------------------------------------------
 
 
 @app.task

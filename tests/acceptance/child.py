@@ -35,17 +35,24 @@ class Child:
         command: With its arguments.
         environment: The whole of it.
         directory: Where its log goes.
+        cwd: Where it runs.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], directory: Path
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        *,
+        cwd: Path = ROOT,
     ) -> None:
         self.name = name
         self.log_path = directory / f"{name}.log"
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _LEASHED, str(os.getpid()), *command],
-                cwd=ROOT,
+                cwd=cwd,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -129,3 +136,16 @@ def _is_group_alive(group: int) -> bool:
         if int(of_group) == group and state != "Z":
             return True
     return False
+
+
+def processes_with(mark: str) -> list[int]:
+    """Return the live processes, of whatever group, whose environment has `mark` in it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            is_marked = mark.encode() in (path / "environ").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it ended while we looked, or is nobody's we started
+        if is_marked and int(path.name) != os.getpid():
+            found.append(int(path.name))
+    return found

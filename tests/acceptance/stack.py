@@ -19,6 +19,7 @@ from typing import Any, Literal
 from celery import Celery
 
 from orchestrator import Orchestrator, RunHandle
+from orchestrator.core import events as e
 from orchestrator.core.events import Event
 from orchestrator.core.replay import replay
 from orchestrator.embedded import EmbeddedServer
@@ -60,13 +61,10 @@ class Stack:
         db.close()
         self._outer = {name: os.environ.get(name) for name in self.environment}
         os.environ.update(self.environment)
-        self.redis = connect(self.server.url)
+        self.redis: Any = connect(self.server.url)
         self.keys = Keys("orc", PARTITIONS)
-        self.celery = Celery("client", broker=self.server.url, set_as_current=False)
-        self.orc = Orchestrator(self.celery)
-        for name, definition in tested.orc.registry.items():
-            function = tested.orc.get_workflow(name).__wrapped__  # type: ignore[attr-defined]
-            self.orc.workflow(name=name, signals=definition.signals)(function)
+        self.orc = client_of(self.server.url)
+        self.celery = self.orc.app
         return self
 
     def __exit__(
@@ -140,6 +138,28 @@ class Stack:
             f"{kind.__name__} {parts} in the history of {handle.id}",
         )
 
+    def wait_for_published(self, handle: RunHandle[Any], **parts: object) -> None:
+        """Wait until the run's published state has these values."""
+
+        def look() -> bool:
+            state = handle.state() or {}
+            return all(state.get(name) == value for name, value in parts.items())
+
+        eventually(look, f"{handle.id} publishes {parts}")
+
+    def wait_for_steps(self, handle: RunHandle[Any], count: int) -> None:
+        """Wait until so many steps of the run have completed."""
+
+        def look() -> bool:
+            return len(events_of(handle, e.StepCompleted)) >= count
+
+        eventually(look, f"{count} steps of {handle.id}")
+
+    def wait_for_end(self, handle: RunHandle[Any]) -> str:
+        """Wait until the run has ended, however; return its status."""
+        eventually(lambda: handle.describe().is_closed, f"{handle.id} ends")
+        return handle.status()
+
     def check_history(self, handle: RunHandle[Any]) -> list[Event]:
         """Check that a history holds: its chain, its numbers, its replay; and return its events."""
         assert handle.verify(), handle.verify()
@@ -155,7 +175,7 @@ class Stack:
     def owners(self) -> Counter[str]:
         """Return how many partitions each live lease holder owns."""
         names = (self.redis.get(self.keys.lease(p)) for p in range(PARTITIONS))
-        return Counter(bytes(name).decode().rpartition("/")[0] for name in names if name)
+        return Counter(name.decode().rpartition("/")[0] for name in names if name)
 
     def owner_name(self, orchestrator: Child) -> str:
         """Return the name under which an orchestrator holds leases, or "" if it holds none."""
@@ -198,6 +218,15 @@ class Stack:
     def open_gate(self, name: str, attempt: int = 1) -> None:
         """Let that attempt's body, which holds, go on."""
         tested.gate(name, attempt, str(self.directory)).touch()
+
+
+def client_of(url: str) -> Orchestrator:
+    """Return a client of the tested app's workflows, as a program beside it would make one."""
+    orc = Orchestrator(Celery("client", broker=url, set_as_current=False))
+    for name, definition in tested.orc.registry.items():
+        function = tested.orc.get_workflow(name).__wrapped__  # type: ignore[attr-defined]
+        orc.workflow(name=name, signals=definition.signals)(function)
+    return orc
 
 
 def events_of(handle: RunHandle[Any], kind: type[Event], /, **parts: object) -> list[Event]:

@@ -1,5 +1,6 @@
-"""Promise: what does not fit is refused where it is sent, or told where it arrives; never dropped in
-silence, and never the end of a run.
+"""Promise: bad input is never dropped in silence, and never the end of a run.
+
+What does not fit is refused where it is sent, or told where it arrives.
 """
 
 import json
@@ -16,15 +17,13 @@ from tests.acceptance.waiting import eventually
 
 def knock(stack: Stack, **fields: str) -> None:
     """Write a line to the door, as a person with redis-cli does."""
-    stack.redis.xadd(stack.keys.door, {name: value for name, value in fields.items()})
+    stack.redis.xadd(stack.keys.door, fields)
 
 
 def waiting_order(stack: Stack, order_id: str) -> RunHandle[object]:
     """Start an order that waits for its approval."""
     handle = stack.start("order", {"id": order_id, "total": "9000"}, id=order_id)
-    eventually(
-        lambda: (handle.state() or {}).get("status") == "awaiting_approval", "approval is awaited"
-    )
+    stack.wait_for_published(handle, status="awaiting_approval")
     return handle
 
 
@@ -87,7 +86,7 @@ def test_bad_line_at_the_door_is_told_in_the_history_of_its_run(stack: Stack) ->
     assert not events_of(handle, e.SignalReceived)
     # The right line still gets through.
     knock(stack, workflow="knocked", signal="approve", payload='{"approved": true, "by": "ana"}')
-    eventually(lambda: (handle.state() or {}).get("approved_by") == "ana", "ana's approval")
+    stack.wait_for_published(handle, approved_by="ana")
     stack.check_history(handle)
 
 

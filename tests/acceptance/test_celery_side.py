@@ -1,5 +1,4 @@
-"""Promise: any Celery task is a step, unchanged; and whatever Celery does to a task, its run learns.
-"""
+"""Promise: any Celery task is a step, unchanged; and whatever Celery does to a task, its run learns."""
 
 import pytest
 
@@ -84,7 +83,9 @@ def test_claim_in_a_thread_pool_outlives_its_time_and_is_cancelled_with_the_run(
     first = expiry_of(stack, handle.id)
     # Renewed over and over: more than one whole lifetime of a claim.
     eventually(
-        lambda: expiry_of(stack, handle.id) > first + CLAIM_TTL_MS, f"{claim} is renewed", seconds=20
+        lambda: expiry_of(stack, handle.id) > first + CLAIM_TTL_MS,
+        f"{claim} is renewed",
+        seconds=20,
     )
     assert not events_of(handle, e.StepAttemptFailed)
     handle.cancel("enough")

@@ -28,7 +28,9 @@ class Story(NamedTuple):
     disturb: Callable[[str], None] = lambda order_id: None
 
 
-def switch(task: str, mode: Mode, remaining: int = 1, seconds: float = 0.0) -> Callable[[str], None]:
+def switch(
+    task: str, mode: Mode, remaining: int = 1, seconds: float = 0.0
+) -> Callable[[str], None]:
     """Return what sets a switch for one order."""
 
     def disturb(order_id: str) -> None:

@@ -2,9 +2,9 @@
 the step's effect happens once, under one key, and history tells what happened (P1, P2, P5).
 """
 
-from collections.abc import Iterator
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 

@@ -42,7 +42,7 @@ def together(scenario: Scenario) -> Callable[[Troupe], None]:
     def test(troupe: Troupe) -> None:
         troupe.result(scenario)
 
-    del test.__wrapped__  # type: ignore[attr-defined]  # pytest would read its signature
+    del test.__wrapped__  # pytest would read its signature
     setattr(test, _SCENARIO, scenario)
     return test
 

@@ -109,8 +109,10 @@ def test_nothing_of_an_evicted_run_speaks_up_later(
 
     run = Driver(busy)
     run.close()
+    execution = run.execution
     del run
     gc.collect()
+    assert execution.take_complaints() == []
     assert [str(one.message) for one in recwarn] == []
     assert caplog.records == []
 

@@ -157,7 +157,7 @@ def test_an_engine_that_an_import_started_is_guarded_all_the_same() -> None:
         time.time()
 
     importing = {"__name__": "importlib.anything", "activate": lambda: Driver(reaching)}
-    with pytest.raises(ActivationFailed, match="workflow.now"):
+    with pytest.raises(ActivationFailed, match=r"workflow\.now"):
         exec("activate()", importing)
 
 

@@ -7,7 +7,7 @@ Nothing here waits.  `settle` lets owners and workers take turns until nothing i
 import json
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from orchestrator.core.blobs import BlobRef
 from orchestrator.core.definition import WorkflowDefinition
@@ -135,6 +135,10 @@ class Node:
         self.owner.balance(self.store.now_ms())
         return self.owner.cycle(block_ms=0)
 
+    def close(self) -> None:
+        """Close what it has in memory; in the store it leaves everything as a kill would."""
+        self.owner.cache.drop_where(lambda run: True)
+
     def try_turn(self) -> int:
         """A turn as the process makes it: an outage is doubted, not raised."""
         try:
@@ -147,7 +151,10 @@ class Node:
 class World:
     """Store, clock, one orchestrator unless more are added, and workers."""
 
+    alive: ClassVar[list["World"]] = []
+
     def __init__(self, *functions: Any, run_cache_max: int = 100) -> None:
+        World.alive.append(self)
         self.clock = ManualClock()
         self.store = MemoryStore(4, clock=self.clock)
         self.registry: dict[str, WorkflowDefinition] = {}
@@ -174,9 +181,14 @@ class World:
 
     def restart(self) -> None:
         """Kill the first orchestrator and start another, which waits for its leases to expire."""
-        name = f"node-{self.rng.getrandbits(32)}"
-        self.nodes[0] = Node(self, name)
+        self.nodes[0].close()
+        self.nodes[0] = Node(self, f"node-{self.rng.getrandbits(32)}")
         self.clock.advance(10_000)
+
+    def close(self) -> None:
+        """End all orchestrators."""
+        for node in self.nodes:
+            node.close()
 
     # --- clients -------------------------------------------------------------------------------
 

@@ -69,6 +69,13 @@ def test_killed_child_is_told_as_lost(parent: Parent) -> None:
     assert (body["kind"], body["failure"]["message"]) == ("lost", "signal 9")
 
 
+def test_child_that_exited_is_told_as_lost(parent: Parent) -> None:
+    parent.claim()
+    parent.hooks._failed(task_id=str(parent.key), exception=SystemExit())
+    (body,) = parent.outcomes
+    assert (body["kind"], body["failure"]["message"]) == ("lost", "SystemExit")
+
+
 def test_hard_time_limit_that_celery_tells_twice_is_posted_once(parent: Parent) -> None:
     parent.claim()
     for _ in range(2):

@@ -170,7 +170,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             # Unwinding may create tasks, which have to be closed as well.
             while self._tasks:
                 _, task = self._tasks.popitem()
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
                 if not task.done() and not unwind(task.get_coro()):
                     self.complaints.append(f"task {task.get_name()} would not be unwound; it leaks")
             while self._generators:

@@ -15,6 +15,7 @@ import mmap
 import os
 import struct
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 _VARIABLE = "ORCHESTRATOR_BOARD"
@@ -23,6 +24,7 @@ SLOTS = 1024
 _SLOT = struct.Struct("<q16s16s")
 _SLOT_BYTES = 64
 _NOTHING = bytes(16)
+_PREFIX = "orchestrator-board-"
 
 assert _SLOT.size <= _SLOT_BYTES
 
@@ -36,7 +38,8 @@ class Board:
     """The main process' side."""
 
     def __init__(self) -> None:
-        handle, name = tempfile.mkstemp(prefix="orchestrator-board-")
+        _remove_orphans()
+        handle, name = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-")
         try:
             os.ftruncate(handle, SLOTS * _SLOT_BYTES)
             self._memory = mmap.mmap(handle, SLOTS * _SLOT_BYTES)
@@ -104,3 +107,16 @@ class Slot:
         order = self._memory[place]
         self._memory[place] = _NOTHING
         return None if order == _NOTHING else order
+
+
+def _remove_orphans() -> None:
+    """Remove the boards of main processes that were killed and could not do it themselves."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
+        try:
+            os.kill(int(pid), 0)
+        except (ProcessLookupError, ValueError):
+            with suppress(OSError):  # another worker, or another user's
+                path.unlink()
+        except PermissionError:
+            continue

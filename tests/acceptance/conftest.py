@@ -13,6 +13,14 @@ __all__ = ["troupe"]
 _LOG_CHARS = 3_000
 
 
+@pytest.fixture(scope="session", autouse=True)
+def without_broker_of_the_environment() -> Iterator[None]:
+    """Celery prefers this variable to the broker that a program names; clients here name one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CELERY_BROKER_URL", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def calm_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack in which nobody is killed, for all modules that leave it as they found it."""

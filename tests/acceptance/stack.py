@@ -30,6 +30,7 @@ from tests.acceptance.child import ROOT, Child
 from tests.acceptance.waiting import WAIT_S, eventually
 
 APP = "tests.acceptance.app"
+SHOP = "SHOP_DATABASE_URL"
 PARTITIONS = 16
 _CELERY = [sys.executable, "-m", "celery", "-A", APP]
 _WORKER = ["worker", "-l", "INFO", "--without-gossip", "--without-mingle"]
@@ -51,7 +52,7 @@ class Stack:
         self.server.start()
         self.environment = {
             "CELERY_BROKER_URL": self.server.url,
-            "SHOP_DATABASE_URL": f"sqlite:///{self.directory}/shop.db",
+            SHOP: f"sqlite:///{self.directory}/shop.db",
             "ORCHESTRATOR_BLOBS": str(self.directory / "blobs"),
             tested.PLACE: str(self.directory),
         }
@@ -59,8 +60,9 @@ class Stack:
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(tested.TABLES)
         db.close()
-        self._outer = {name: os.environ.get(name) for name in self.environment}
-        os.environ.update(self.environment)
+        # The one thing that the test process itself looks up: where to set the shop's switches.
+        self._outer = os.environ.get(SHOP)
+        os.environ[SHOP] = self.environment[SHOP]
         self.redis: Any = connect(self.server.url)
         self.keys = Keys("orc", PARTITIONS)
         self.orc = client_of(self.server.url)
@@ -78,11 +80,10 @@ class Stack:
         self._spawner.shutdown()
         self.redis.close()
         self.server.stop()
-        for name, value in self._outer.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        if self._outer is None:
+            del os.environ[SHOP]
+        else:
+            os.environ[SHOP] = self._outer
 
     # --- processes -------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
-"""Promise: code that cannot be replayed, or no longer fits a history, stops its run with both sides
-shown; the run loses nothing, and goes on once the code is put right (P3).
+"""Promise: code that does not fit stops its run, loses nothing, and shows both sides (P3).
+
+Once the code is put right the run goes on, with what arrived meanwhile.
 """
 
 from collections.abc import Iterator

@@ -5,7 +5,6 @@ import json
 from orchestrator.core import events as e
 from tests.acceptance.stack import Stack
 from tests.acceptance.together import together
-from tests.acceptance.waiting import eventually
 
 
 @together
@@ -14,9 +13,7 @@ def test_order_is_started_watched_and_approved_from_the_command_line(stack: Stac
     started = stack.command("start", "order", "--input", order, "--id", "typed")
     assert (started.returncode, started.stdout.strip()) == (0, "typed"), started.stderr
     handle = stack.orc.run("typed")
-    eventually(
-        lambda: (handle.state() or {}).get("status") == "awaiting_approval", "approval is awaited"
-    )
+    stack.wait_for_published(handle, status="awaiting_approval")
     listed = stack.command("list", "--open", "--type", "order", "--json")
     assert "typed" in [run["workflow_id"] for run in json.loads(listed.stdout)], listed.stderr
     stacks = stack.command("query", "typed", "stack")
@@ -40,8 +37,7 @@ def test_runs_are_cancelled_and_terminated_from_the_command_line(stack: Stack) -
         assert done.returncode == 0, done.stderr
     for verb, status in ends.items():
         handle = stack.orc.run(verb)
-        eventually(lambda handle=handle: handle.describe().is_closed, f"{verb} ends the run")  # type: ignore[misc]
-        assert handle.status() == status
+        assert stack.wait_for_end(handle) == status
         assert "typed by a person" in str(handle.describe().failure)
         stack.check_history(handle)
 

@@ -14,8 +14,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from redis import Redis
 
+from orchestrator.cli import demo
+from orchestrator.cli.main import main
 from tests.architecture.tree import ROOT
 
 #: In the environment of a tour and so of all that it starts.
@@ -108,7 +111,8 @@ def test_tour_over_the_data_of_a_broken_off_one_holds_and_its_histories_can_be_r
     assert not left_over(tmp_path)
 
     with tour_in(tmp_path, "--keep", program=COMMAND_TOUR) as tour:
-        said = read_until(tour, "claims held")
+        said = read_until(tour, "claims ")
+        assert "claims held" in said[-1], "\n".join(said)
         port, key = next(line.split()[3::2][:2] for line in said if "XRANGE" in line)
         with closing(Redis(port=int(port))) as client:
             assert client.xrange(key.strip("'"))
@@ -121,8 +125,10 @@ def test_tour_over_the_data_of_a_broken_off_one_holds_and_its_histories_can_be_r
     assert "\x1b" not in text, "plain where nobody sees colours"
     for proof in ("attempt 1 lost, attempt 2 completed", "mid-compensation", "redis-cli XADD"):
         assert proof in text
-    ends = "SELECT order_id, captured_cents - refunded_cents FROM payments ORDER BY number DESC"
-    assert [kept for _, kept in ask(tmp_path, ends)][:5] == [0, 330_00, 0, 9000_00, 120_00]
+    name = key.split(":")[3].removesuffix("-orchestrator-killed")
+    kept = f"""SELECT captured_cents - refunded_cents FROM payments
+        WHERE order_id LIKE '{name}-%' ORDER BY number"""
+    assert ask(tmp_path, kept) == [(120_00,), (9000_00,), (0,), (330_00,), (0,)]
 
 
 def test_tour_says_what_did_not_hold_and_fails(tmp_path: Path) -> None:
@@ -151,3 +157,28 @@ def test_nothing_outlives_a_tour_that_is_killed(tmp_path: Path) -> None:
         tour.kill()
         tour.wait()
         wait_until_gone(tmp_path)
+
+
+@pytest.mark.parametrize("has_sagas", [False, True])
+def test_command_without_a_checkout_says_where_the_tour_is(
+    monkeypatch: pytest.MonkeyPatch, *, has_sagas: bool
+) -> None:
+    def find(name: str) -> None:
+        if not has_sagas:
+            raise ModuleNotFoundError("No module named 'sagas'", name="sagas")
+
+    monkeypatch.setattr(demo, "find_spec", find)
+    result = CliRunner().invoke(main, ["demo"])
+    assert result.exit_code == 2
+    assert "no checkout of it is here" in result.output
+
+
+def test_command_that_lacks_a_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str) -> object:
+        raise ModuleNotFoundError("No module named 'sqlalchemy.orm'", name="sqlalchemy.orm")
+
+    monkeypatch.setattr(demo, "import_module", load)
+    result = CliRunner().invoke(main, ["demo"])
+    assert result.exit_code == 2
+    assert "sqlalchemy" in result.output
+    assert "pip install" in result.output

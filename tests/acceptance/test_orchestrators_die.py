@@ -1,5 +1,6 @@
-"""Promise: runs move on by themselves when their orchestrator dies, sleeps or leaves, or when there
-was none; and only the holder of a lease ever writes (P1, P4, P5, P6).
+"""Promise: runs move on by themselves when their orchestrator dies, sleeps or leaves (P1, P4, P5).
+
+And only the holder of a lease ever writes (P6).
 """
 
 import time
@@ -15,7 +16,6 @@ from tasks.audit import audit
 from tasks.faults import Mode, set_switch
 from tests.acceptance.child import Child
 from tests.acceptance.stack import PARTITIONS, Stack, events_of
-from tests.acceptance.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +25,20 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
+@pytest.fixture(scope="module")
+def crew() -> list[Child]:
+    """Orchestrators that earlier tests started."""
+    return []
+
+
 @pytest.fixture
-def orchestrators(stack: Stack) -> Iterator[list[Child]]:
-    """Two orchestrators that share the partitions; gone after the test."""
-    pair = [stack.orchestrator(), stack.orchestrator()]
-    stack.wait_for_owners(*pair)
-    yield pair
-    for each in pair:
-        each.end()
-    # Leases of killed ones would cost the next test their whole time.
-    for partition in range(PARTITIONS):
-        stack.redis.delete(stack.keys.lease(partition))
-    stack.redis.delete(stack.keys.orchestrators)
+def orchestrators(stack: Stack, crew: list[Child]) -> list[Child]:
+    """Two orchestrators that share the partitions."""
+    crew[:] = [each for each in crew if each.is_running]
+    while len(crew) < 2:
+        crew.append(stack.orchestrator())
+    stack.wait_for_owners(*crew)
+    return crew
 
 
 def waiting(stack: Stack) -> int:
@@ -75,10 +77,7 @@ def test_orchestrator_killed_in_the_middle_of_sagas_is_replaced(
     assert all(not handle.describe().is_closed for handle in handles[::2])
     killed.kill()
     for handle in handles[::2]:
-        eventually(
-            lambda handle=handle: (handle.state() or {}).get("status") == "shipped",  # type: ignore[misc]
-            f"{handle.id} is shipped",
-        )
+        stack.wait_for_published(handle, status="shipped")
         handle.signal("delivered", Delivered(signed_by="ana"))
         assert handle.result(timeout=40).status.value == "completed"
     for handle in handles[1::2]:

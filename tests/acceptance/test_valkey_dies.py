@@ -1,5 +1,7 @@
-"""Promise: as much survives as Valkey keeps.  Killed with all synced, nothing is lost; with its tail
-gone, runs go on from the older log, and their steps repeat under the same keys (P1, P2).
+"""Promise: as much survives as Valkey keeps (P1, P2).
+
+Killed with all synced, nothing is lost; with its tail gone, runs go on from the older log, and
+their steps repeat under the same keys.
 """
 
 import shutil
@@ -10,7 +12,6 @@ import pytest
 from orchestrator import RunHandle, RunNotFound
 from orchestrator.core import events as e
 from tests.acceptance.stack import Stack, events_of
-from tests.acceptance.waiting import eventually
 
 STEPS = 25
 PAUSE_MS = 40
@@ -22,11 +23,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         started = [stack.orchestrator(), stack.worker("-c", "2")]
         started[1].wait_for_log(" ready.")
         yield stack
-
-
-def steps_done(handle: RunHandle[int]) -> int:
-    """Return how many steps the run's history has as completed."""
-    return len(events_of(handle, e.StepCompleted))
 
 
 def check_effects(stack: Stack, handle: RunHandle[int]) -> int:
@@ -48,7 +44,7 @@ def test_nothing_is_lost_when_a_synced_valkey_is_killed(stack: Stack) -> None:
     stack.wait_for_body("held.1")
     for steps in (5, 12):
         for handle in handles:
-            eventually(lambda handle=handle: steps_done(handle) >= steps, "steps go on")  # type: ignore[misc]
+            stack.wait_for_steps(handle, steps)
         told = {handle.id: handle.history() for handle in handles}
         stack.server.kill()
         stack.server.start()
@@ -61,21 +57,21 @@ def test_nothing_is_lost_when_a_synced_valkey_is_killed(stack: Stack) -> None:
     for handle in handles:
         assert handle.result(timeout=40) == STEPS
         stack.check_history(handle)
-        assert steps_done(handle) == STEPS
+        assert len(events_of(handle, e.StepCompleted)) == STEPS
         check_effects(stack, handle)
 
 
 def test_runs_go_on_from_an_older_log_with_the_same_keys(stack: Stack) -> None:
     handles = [stack.start("steady", STEPS, PAUSE_MS, id=f"tail-{n}") for n in range(3)]
     for handle in handles:
-        eventually(lambda handle=handle: steps_done(handle) >= 4, "some steps")  # type: ignore[misc]
+        stack.wait_for_steps(handle, 4)
     saved, data = stack.directory / "saved", stack.server.directory / "appendonlydir"
     shutil.copytree(data, saved)
     lost = stack.start("stepwise", "lost", id="lost")
     lost.signal("next", {})
     lost.result(timeout=30)
     for handle in handles:
-        eventually(lambda handle=handle: steps_done(handle) >= 12, "more steps")  # type: ignore[misc]
+        stack.wait_for_steps(handle, 12)
     stack.server.stop()
     shutil.rmtree(data)
     saved.rename(data)

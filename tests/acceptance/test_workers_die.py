@@ -1,5 +1,6 @@
-"""Promise: a worker that dies, hangs or never gets its message costs an attempt or a few seconds;
-the step's effect happens once, under one key, and history tells what happened (P1, P2, P5).
+"""Promise: a worker that dies, hangs or loses its message costs an attempt or a few seconds (P5).
+
+The step's effect happens once, under one key, and history tells what happened (P1, P2).
 """
 
 import os

@@ -99,6 +99,36 @@ def test_a_result_is_decoded_as_the_task_declares(drive: Drive) -> None:
         wrong.complete(1, "not a number")
 
 
+def test_annotations_in_quotes_are_resolved_and_none_leaves_the_result_alone(drive: Drive) -> None:
+    def quoted() -> "int":
+        raise AssertionError
+
+    def nothing() -> "None":
+        raise AssertionError
+
+    def unknown() -> "Missing":  # type: ignore[name-defined]  # noqa: F821
+        raise AssertionError
+
+    async def one(run: Callable[..., Any]) -> Any:
+        return await workflow.step(Task("t", run))
+
+    async def raw() -> Any:
+        return await one(nothing)
+
+    async def typed() -> Any:
+        return await one(quoted)
+
+    async def broken() -> Any:
+        return await one(unknown)
+
+    plain = drive(raw)
+    assert plain.complete(1, "kept") == [RunCompleted(at_ms=plain.now_ms, result="kept")]
+    with pytest.raises(ActivationFailed, match="expected int"):
+        drive(typed).complete(1, "no int")
+    with pytest.raises(ActivationFailed, match="cannot be resolved"):
+        Driver(broken)
+
+
 def test_a_local_step_is_named_by_its_function(drive: Drive) -> None:
     async def one() -> None:
         await workflow.step(charge, {}, local=True)
@@ -217,6 +247,14 @@ def test_a_group_of_failures_fails_the_run_and_names_a_member(drive: Drive) -> N
     assert isinstance(failed, RunFailed)
     assert failed.failure.cause is not None
     assert failed.failure.cause.type == "Declined"
+
+
+def test_a_group_with_a_bug_in_it_is_a_bug() -> None:
+    async def mixed() -> None:
+        raise ExceptionGroup("both", [ApplicationError("no"), KeyError("bug")])
+
+    with pytest.raises(ActivationFailed, match="ExceptionGroup"):
+        Driver(mixed)
 
 
 def test_any_other_exception_is_a_bug_with_its_source_line() -> None:

@@ -242,6 +242,20 @@ def test_source_lines_are_noted_only_while_replaying(drive: Drive) -> None:
     assert replayed.execution.places == []
 
 
+def test_a_command_of_the_cores_own_has_no_source_line(drive: Drive) -> None:
+    async def doomed() -> None:
+        async with Saga() as saga:
+            await saga.step("a", undo="undo_a")
+
+    run = drive(doomed)
+    run.execution.replaying = True
+    run.terminate()
+    assert [place is None for place in run.execution.places] == [True]
+    run.complete(1)
+    assert run.execution.places == [None, None], "not even the caller of the engine's"
+    run.execution.replaying = False
+
+
 def test_a_compensation_replays_although_no_line_of_code_asks_for_it(drive: Drive) -> None:
     async def doomed() -> None:
         async with Saga() as saga:

@@ -20,6 +20,7 @@ from orchestrator.core.values import Json
 from orchestrator.dispatch import CeleryDispatcher
 from orchestrator.engine.ports import Outgoing
 from orchestrator.store.ports import AttemptKey, CommitResult, Kind, Message, RunKey, StepRow
+from orchestrator.store.redis import RedisStore
 from tests.store.world import World
 
 MODULE = "tests.worker.steps_app"
@@ -37,13 +38,15 @@ class Bench:
     dispatcher: CeleryDispatcher
     env: dict[str, str]
     directory: Path
+    workflow_id: str = "order-42"
+    log_start: int = 0
     run: RunKey = field(init=False)
     seen: str = "0"
     outcomes: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
     late: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.run = self.world.open_run()
+        self.run = self.world.open_run(self.workflow_id)
 
     def send(
         self, task: str, *args: Json, step: int = 1, attempt: int = 1, **options: Any
@@ -89,7 +92,7 @@ class Bench:
 
     def outcome(self, key: AttemptKey, *, wait_ms: int = WAIT_MS) -> dict[str, Any]:
         """Return the outcome of an attempt, once it is in."""
-        partition = self.world.partition()
+        partition = self.world.partition(self.workflow_id)
         place = (key.step, key.attempt)
         waits = wait_ms // 500
         while place not in self.outcomes:
@@ -122,10 +125,29 @@ class Bench:
         return self.world.store.read_step(self.run, key.step).get("state", "")
 
     def log(self) -> str:
-        """Return the end of the workers' logs."""
-        return "\n".join(
-            path.read_text()[-6000:] for path in sorted(self.directory.glob("worker*.log"))
-        )
+        """Return what the workers logged since this bench was made."""
+        paths = sorted(self.directory.glob("worker*.log"))
+        return "\n".join(path.read_text() for path in paths)[self.log_start :]
+
+    def expiry_ms(self, key: AttemptKey) -> float | None:
+        """Return when the attempt's claim expires, or None where there is no claim."""
+        assert isinstance(self.world.store, RedisStore)
+        claims = self.world.store.keys.claims(self.world.partition(self.workflow_id))
+        return self.client.zscore(claims, str(key))
+
+    def watch_renewals(self, key: AttemptKey, *, times: int) -> None:
+        """Wait until the claim has been renewed so often, and see that it never expired."""
+        seen: list[float] = []
+        for _ in range(WAIT_MS // 20):
+            assert self.world.expired_claims(self.workflow_id) == []
+            expiry_ms = self.expiry_ms(key)
+            assert expiry_ms is not None, f"no claim on {key}: {self.log()}"
+            if not seen or expiry_ms > seen[-1]:
+                seen.append(expiry_ms)
+            if len(seen) > times:
+                return
+            pause()
+        raise AssertionError(f"{key} was renewed {len(seen) - 1} times: {self.log()}")
 
     def wait_for_log(self, text: str, process: "subprocess.Popen[bytes]") -> None:
         """Wait until a worker has logged `text`."""

@@ -5,8 +5,11 @@ The board is real; the signal is sent to this very process.
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
@@ -132,6 +135,21 @@ def test_board_is_removed_with_its_worker() -> None:
     board.close()
     assert not path.exists()
     assert Slot.find(0) is None
+
+
+def test_board_of_a_worker_that_was_killed_is_removed_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    orphan = tmp_path / f"orchestrator-board-{dead.pid}-x"
+    living = tmp_path / f"orchestrator-board-{os.getpid()}-x"
+    orphan.touch()
+    living.touch()
+    Board().close()
+    assert not orphan.exists()
+    assert living.exists()
 
 
 def test_wake_is_called_once_whoever_comes_first() -> None:

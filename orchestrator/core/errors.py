@@ -231,7 +231,7 @@ class ApplicationError(OrchestratorError):
     def __init__(
         self,
         message: str,
-        type: str = "ApplicationError",  # noqa: A002 - the field's own word
+        type: str = "ApplicationError",
         non_retryable: bool = False,  # noqa: FBT001, FBT002 - rebuilt from args
         next_retry_delay: timedelta | None = None,
         details: object = None,
@@ -287,7 +287,7 @@ class ActivationFailed(OrchestratorError):
     `kind` is "nondeterminism", "bug", "forbidden", "deadline", "limit" or "unknown_workflow".
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of a `RunBlocked` event
+    def __init__(
         self,
         kind: str,
         message: str,

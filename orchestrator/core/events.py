@@ -7,7 +7,7 @@ Three families, told apart by what they do on replay:
   the activation's time; replay compares issued with recorded, in their order.
 * **Notes** are recorded for people and for the ledger; replay of the code passes over them.
 
-E1  An event never changes once recorded; a new meaning is a new field with a default, or a new type.
+E1  An event never changes once recorded; a new meaning is a new field with a default, or a type.
 E2  Every event carries ``at_ms``, the store's clock; it never decreases within a history.
 E3  Fields marked `_untold` are not compared on replay: changing a retry policy, a text or a queue
     does not block a run.  Everything else is.
@@ -41,7 +41,7 @@ class RunStarted(Event):
     """The first event of every history.
 
     `flags` are the numbered decisions of the engine that this run was born with (S9); `seed` feeds
-    the run's random numbers and never changes; `fingerprint` is the digest of the workflow's source.
+    the run's random numbers and never changes; `fingerprint` is the digest of its source.
     """
 
     workflow: str
@@ -381,7 +381,9 @@ class _Frame:
     def __init__(self, kind: type[Event]) -> None:
         self.names = tuple(part.name for part in fields(kind))
         self.defaults = {
-            part.name: part.default_factory() if part.default_factory is not MISSING else part.default
+            part.name: part.default_factory()
+            if part.default_factory is not MISSING
+            else part.default
             for part in fields(kind)
         }
         self.has_failure = "failure" in self.names

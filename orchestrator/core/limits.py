@@ -13,7 +13,7 @@ PARTITIONS_DEFAULT = 16
 WORKFLOW_ID_CHARS_MAX = 200
 #: Input, signal payload or published state as JSON.  Larger data goes to a blob or an own store.
 PAYLOAD_BYTES_MAX = 256 * 1024
-#: A step's arguments or result up to this size lie in the history itself, larger ones in the blob store.
+#: A step's arguments or result up to this size lie in the history, larger ones in the blob store.
 INLINE_BYTES_MAX = 64 * 1024
 #: A larger result fails the step: memory of worker and orchestrator holds it whole.
 BLOB_BYTES_MAX = 64 * 1024 * 1024
@@ -34,7 +34,7 @@ CALLBACKS_PER_ACTIVATION_MAX = 1_000_000
 #: One activation may hold the owner's thread this long; then it is interrupted, and its run parked.
 ACTIVATION_MS_MAX = 2_000
 
-#: A lease outlives two missed renewals, so that one slow garbage collection does not move a partition.
+#: A lease outlives two missed renewals: one slow garbage collection does not move a partition.
 LEASE_TTL_MS = 6_000
 LEASE_RENEW_INTERVAL_MS = 2_000
 #: How often an orchestrator looks for free partitions and for its fair share of them.
@@ -42,7 +42,7 @@ BALANCE_INTERVAL_MS = 500
 #: An orchestrator that has not reported for this long no longer counts for the fair share.
 ORCHESTRATOR_TTL_MS = 6_000
 
-#: A running step's claim; outlives two missed renewals.  Bounds how long a killed worker's step rests.
+#: A running step's claim; outlives two missed renewals.  A killed worker's step rests this long.
 CLAIM_TTL_MS = 6_000
 CLAIM_RENEW_INTERVAL_MS = 2_000
 #: How often an owner looks for expired claims and for timers that workers set.
@@ -58,6 +58,10 @@ INBOX_TAKE_MAX = 500
 DUE_TAKE_MAX = 500
 #: Longest wait for an inbox entry; also the longest a stop request waits for the cycle.
 INBOX_BLOCK_MS = 500
+#: With so many steps on their way an owner collects arrivals for a moment before each cycle: what
+#: a cycle costs beside its commits is then shared by many.  Fewer steps are never made to wait.
+GATHER_IN_FLIGHT_MIN = 16
+GATHER_MS = 5
 #: Runs kept in memory by one orchestrator; the log has them all.
 RUN_CACHE_MAX = 1_000
 #: Local steps of one orchestrator that run at a time, in threads.

@@ -132,7 +132,8 @@ class Saga:
             return
         if not endings.is_failure(execution.definition, error):
             # Undoing because of a bug would undo good work; going on would leave it half done.
-            if not isinstance(error, RunEvicted) and record.has_undo:
+            # Nor do coroutines that leave memory, closed or collected, order anything.
+            if not isinstance(error, (RunEvicted, GeneratorExit)) and record.has_undo:
                 execution.fail(error)
             return
         record.compensate(endings.reason_in(error))

@@ -147,8 +147,8 @@ class Attempts:
             ),
         )
 
-    def _guard_time_out(self, entry: StepEntry, kind: TimerKind) -> bool:
-        """Let the commit check what the time-out presumes; return whether the body may have run."""
+    def _guard_time_out(self, entry: StepEntry, kind: TimerKind) -> bool | None:
+        """Let the commit check what the time-out presumes; return what is known of the body."""
         draft = self._turn.draft
         if entry.state is not StepState.SCHEDULED or entry.scheduled.step in draft.steps_sent:
             return False  # No attempt is out there; one that this very commit sends is taken back.
@@ -157,7 +157,7 @@ class Attempts:
             draft.unclaimed.append(key)
             return False
         draft.unposted.append(key)
-        return True
+        return None
 
     def take_expired_claim(self, key: AttemptKey) -> None:
         """The claim of an attempt was not renewed: its worker is taken for dead."""

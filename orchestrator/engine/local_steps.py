@@ -67,6 +67,7 @@ class LocalSteps:
     def close(self) -> None:
         """Post what has finished and end; what still runs is left to the next owner."""
         self._closing.set()
+        self._runner.close()
         self._outcomes.put(None)
         self._poster.join()
 

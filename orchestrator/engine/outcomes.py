@@ -17,15 +17,15 @@ from orchestrator.core.values import Json
 class Outcome:
     """How an attempt ended.
 
-    `kind` is "completed", "failed", "timed_out", "lost" or "cancelled".  `has_run` is False only
-    where it is certain that the body was never entered.  `is_terminal` rules out another attempt
-    whatever the policy says.
+    `kind` is "completed", "failed", "timed_out", "lost" or "cancelled".  `has_run` is False where
+    it is certain that the body was never entered, True where it is certain that it ran to its end,
+    None where nobody knows.  `is_terminal` rules out another attempt whatever the policy says.
     """
 
     kind: str
     result: Json = None
     failure: Failure | None = None
-    has_run: bool = True
+    has_run: bool | None = None
     is_terminal: bool = False
 
 
@@ -46,8 +46,8 @@ def follow(entry: StepEntry, outcome: Outcome, *, at_ms: int, jitter: float) -> 
     )
     retry = entry.options.retry
     is_answer = outcome.kind == "failed" and is_final(retry, failure)
-    # Only a definitive answer, or a body never entered, rules an effect out.
-    has_maybe_run = outcome.has_run and not is_answer
+    # Only a body never entered, or its own definitive answer, rules an effect out.
+    has_maybe_run = not is_answer if outcome.has_run is None else outcome.has_run
     wanted = not entry.is_cancel_requested
     delay_ms = retry_delay_ms(retry, failure, attempt=attempt + 1, jitter=jitter)
     if outcome.is_terminal or (outcome.kind == "cancelled" and not entry.options.until_done):
@@ -99,4 +99,5 @@ def from_body(body: dict[str, Json]) -> Outcome:
         failure = Failure.from_json(data).bounded()
     except TypeError as error:
         raise ValueError(f"a failure with parts that do not fit: {error}") from error
-    return Outcome(kind=str(kind), failure=failure, has_run=body.get("ran") is not False)
+    ran = body.get("ran")
+    return Outcome(kind=str(kind), failure=failure, has_run=ran if isinstance(ran, bool) else None)

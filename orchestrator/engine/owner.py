@@ -81,6 +81,8 @@ class Owner:
         self._doubted: set[RunKey] = set()
         self._pokes: set[RunKey] = set()
         self._sweep_at_ms = 0
+        #: Steps sent and not heard of since, roughly: it only decides about gathering.
+        self.in_flight = 0
 
     # --- partitions ------------------------------------------------------------------------------
 
@@ -148,6 +150,8 @@ class Owner:
         )
         for partition, entries in taken.items():
             if entries:
+                outcomes = sum(entry.kind is Kind.OUTCOME for entry in entries)
+                self.in_flight = max(0, self.in_flight - outcomes)
                 self._cursors[partition] = entries[-1].id
                 self._sort(partition, entries, work)
         if self._clock() >= self._sweep_at_ms:
@@ -308,6 +312,7 @@ class Owner:
         for fields in run.undelivered:
             self._store.reject(fields, "the run has ended")
         run.undelivered = []
+        self.in_flight += len(draft.messages)
         for outgoing, token in draft.local_sent:
             self._local.submit(outgoing, token)
         for key in draft.local_cancelled:

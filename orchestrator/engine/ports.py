@@ -91,6 +91,10 @@ class LocalRunner(Protocol):
         """Ask a running step to stop."""
         ...
 
+    def close(self) -> None:
+        """Ask all steps to stop, and wait for their ends."""
+        ...
+
 
 #: Workflow definitions by name.
 Registry = Mapping[str, WorkflowDefinition]

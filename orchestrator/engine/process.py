@@ -18,7 +18,7 @@ from typing import Protocol
 
 from orchestrator.core import guard
 from orchestrator.core.errors import StoreUnavailable
-from orchestrator.core.limits import BALANCE_INTERVAL_MS
+from orchestrator.core.limits import BALANCE_INTERVAL_MS, GATHER_IN_FLIGHT_MIN, GATHER_MS
 from orchestrator.engine.door import pass_on
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.local_steps import LocalSteps
@@ -140,7 +140,7 @@ class Engine:
         back_off_s = _BACK_OFF_S
         while not stop.is_set():
             try:
-                self._turn()
+                self._turn(stop)
                 back_off_s = _BACK_OFF_S
             except StoreUnavailable as error:
                 logger.warning("%s; trying again", error)
@@ -150,7 +150,7 @@ class Engine:
                 back_off_s = min(_BACK_OFF_S_MAX, back_off_s * 2)
         self._hand_over()
 
-    def _turn(self) -> None:
+    def _turn(self, stop: threading.Event) -> None:
         if not self._server_id:
             self._recognise()
         now_ms = self._clock()
@@ -163,6 +163,8 @@ class Engine:
         if now_ms >= self._renew_at_ms:
             self._renew_at_ms = now_ms + self._settings.claim_renew_interval_ms
             self._local.renew(ttl_ms=self._settings.claim_ttl_ms)
+        if self._owner.in_flight >= GATHER_IN_FLIGHT_MIN:
+            stop.wait(GATHER_MS / 1000)
         longest_ms = min(self._settings.inbox_block_ms, max(1, self._balance_at_ms - now_ms))
         block_ms = self._owner.wait_ms(now_ms, longest_ms)
         self._owner.cycle(block_ms=block_ms, grace_until_ms=self._grace_until_ms)

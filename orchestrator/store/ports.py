@@ -414,7 +414,9 @@ class WorkerStore(Protocol):
         """
         ...
 
-    def renew(self, claims: Mapping[AttemptKey, str], *, ttl_ms: int) -> dict[AttemptKey, ClaimAnswer]:
+    def renew(
+        self, claims: Mapping[AttemptKey, str], *, ttl_ms: int
+    ) -> dict[AttemptKey, ClaimAnswer]:
         """Extend claims.  A token here may be a prefix of the claim's: the worker's part of it."""
         ...
 
@@ -488,7 +490,9 @@ class ClientStore(Protocol):
         """
         ...
 
-    def wait_for_answer(self, workflow_id: str, reply_to: str, *, wait_ms: int) -> dict[str, Json] | None:
+    def wait_for_answer(
+        self, workflow_id: str, reply_to: str, *, wait_ms: int
+    ) -> dict[str, Json] | None:
         """Return a query's answer, or None after `wait_ms`."""
         ...
 
@@ -496,6 +500,6 @@ class ClientStore(Protocol):
         """Wait until the history has an event beyond `after_seq`; False after `wait_ms`."""
         ...
 
-    def list_runs(self, *, open: bool, closed: bool, count: int) -> list[dict[str, str]]:  # noqa: A002
+    def list_runs(self, *, open: bool, closed: bool, count: int) -> list[dict[str, str]]:
         """Return rows as `find_row`, each with ``workflow_id``, newest first, up to `count`."""
         ...

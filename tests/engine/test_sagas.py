@@ -277,3 +277,19 @@ def test_a_failure_that_the_workflow_handles_leaves_the_run_running() -> None:
     assert world.status() == "completed"
     assert world.result() == "rejected: Refused"
     assert shop.effects == ["reserve", "release"]
+
+
+def test_a_result_that_could_not_be_kept_is_undone_although_its_failure_is_final() -> None:
+    world, shop = shop_world()
+    world.start("booking", "o1")
+    world.turn()
+    world.work()
+    world.turn()
+    message = world.pop()
+    assert message
+    world.claim(message)
+    shop.effects.append("charge")
+    failure: dict[str, Any] = {"type": "ResultTooLarge", "message": "m", "non_retryable": True}
+    world.finish(message, {"kind": "failed", "failure": failure, "ran": True})
+    world.settle()
+    assert shop.effects == ["reserve", "charge", "refund", "release"]

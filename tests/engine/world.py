@@ -93,6 +93,9 @@ class HandLocal:
     def cancel(self, key: AttemptKey) -> None:
         self.cancelled.append(key)
 
+    def close(self) -> None:
+        self.waiting.clear()
+
 
 def definition(
     function: Callable[..., Awaitable[Any]], name: str | None = None, **options: Any

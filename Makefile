@@ -11,6 +11,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	done)
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests side by side.  Most of the time goes into waiting for processes, so more than one per core.
+JOBS ?= 3
 # More words for the command behind a target: make test ARGS="tests/core -x"
 ARGS ?=
 
@@ -26,7 +28,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/orchestrator demo $(ARGS)
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check $(ARGS) && $(BIN)/ruff format --check $(ARGS)

@@ -3,8 +3,6 @@
 Checked with SQL, by every history's chain, and by replaying every history.
 """
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import NamedTuple
@@ -120,5 +118,4 @@ def test_ten_orders_keep_all_promises_while_everything_is_killed(stack: Stack) -
     assert events_of(handles["early"], e.StepAttemptFailed, kind="lost")
     assert events_of(handles["late"], e.StepAttemptFailed, kind="lost")
     assert events_of(handles["undone"], e.StepAttemptFailed, kind="lost")
-    os.kill(orchestrators[1].pid, signal.SIGTERM)
-    assert orchestrators[1].wait() == 0
+    assert orchestrators[1].stop() == 0

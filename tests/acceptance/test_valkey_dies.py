@@ -62,25 +62,27 @@ def test_nothing_is_lost_when_a_synced_valkey_is_killed(stack: Stack) -> None:
 
 
 def test_worker_with_a_backlog_outlives_the_loss_of_its_broker(stack: Stack) -> None:
-    """One step runs, the next one lies in the worker, not yet acknowledged to the broker.
+    """Two steps run, a third one lies in the worker, not yet acknowledged to the broker.
 
     Which connection is seen to be lost first decides what Celery makes of it.  Here it is the one
     for remote control, while BRPOP still waits: then giving back the message fails, and with it,
     if nobody catches that, the worker.
     """
-    worker = stack.ready_worker("-c", "1", queue="backlog")
-    handles = [stack.start("stepwise", f"backlog-{n}", id=f"backlog-{n}") for n in range(2)]
-    handles[0].signal("next", {"first": "hold", "queue": "backlog"})
-    stack.wait_for_body("backlog-0.1")
-    handles[1].signal("next", {"queue": "backlog"})
-    worker.wait_for_log("effect[backlog-1.1.1.1] received")
+    worker = stack.ready_worker("-c", "2", queue="backlog")
+    handles = [stack.start("stepwise", f"backlog-{n}", id=f"backlog-{n}") for n in range(3)]
+    for handle in handles[:2]:
+        handle.signal("next", {"first": "hold", "queue": "backlog"})
+        stack.wait_for_body(f"{handle.id}.1")
+    handles[2].signal("next", {"queue": "backlog"})
+    worker.wait_for_log("effect[backlog-2.1.1.1] received")
     worker.pause()
     stack.redis.client_kill_filter(_type="pubsub")
     stack.server.kill()
     worker.resume()
     worker.wait_for_log("Connection to broker lost")
     stack.server.start()
-    stack.open_gate("backlog-0.1")
+    for handle in handles[:2]:
+        stack.open_gate(f"{handle.id}.1")
     for handle in handles:
         assert [each.attempt for each in handle.result(timeout=40)] == [1]
         stack.check_history(handle)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.acceptance.stack import Stack
-from tests.acceptance.together import troupe
+from tests.acceptance.together import calm_troupe, troupe
 
-__all__ = ["troupe"]
+__all__ = ["calm_troupe", "troupe"]
 
 _LOG_CHARS = 3_000
 

@@ -1,4 +1,4 @@
-"""Tests that take turns waiting: all scenarios of a module run at a time, in one stack.
+"""Tests that wait side by side: all scenarios of a stack run at a time.
 
 Most of their time goes into waiting for claims and leases to expire.  Each is a test of its own all
 the same: it fails alone, and can be selected alone.
@@ -7,6 +7,7 @@ the same: it fails alone, and can be selected alone.
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import ModuleType
 
 import pytest
 
@@ -47,15 +48,31 @@ def together(scenario: Scenario) -> Callable[[Troupe], None]:
     return test
 
 
+def scenarios_of(request: pytest.FixtureRequest, module: ModuleType | None) -> list[Scenario]:
+    """Return the selected scenarios of `module`; None: of all that have no stack of their own."""
+    return [
+        getattr(item.function, _SCENARIO)
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and hasattr(item.function, _SCENARIO)
+        and (item.module is module if module else not hasattr(item.module, "stack"))
+    ]
+
+
+@pytest.fixture(scope="session")
+def calm_troupe(request: pytest.FixtureRequest, calm_stack: Stack) -> Iterator[Troupe]:
+    """The selected scenarios of all modules that share the calm stack."""
+    playing = Troupe(calm_stack, scenarios_of(request, None))
+    yield playing
+    playing.close()
+
+
 @pytest.fixture(scope="module")
 def troupe(request: pytest.FixtureRequest, stack: Stack) -> Iterator[Troupe]:
-    """The selected scenarios of this module, on the module's own `stack`."""
-    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    scenarios = [
-        getattr(item.function, _SCENARIO)
-        for item in items
-        if item.module is request.module and hasattr(item.function, _SCENARIO)
-    ]
-    playing = Troupe(stack, scenarios)
+    """The scenarios that the module's tests wait for."""
+    if not hasattr(request.module, "stack"):
+        yield request.getfixturevalue("calm_troupe")
+        return
+    playing = Troupe(stack, scenarios_of(request, request.module))
     yield playing
     playing.close()

@@ -82,13 +82,19 @@ class Attempts:
             self._turn.reject("outcome", "it names no step and attempt")
 
     def _refuse_outcome(self, step: int, attempt: int, body: Mapping[str, Json]) -> None:
+        is_settled = step not in self._turn.ledger.steps
+        reason = (
+            "the step is no longer outstanding"
+            if is_settled
+            else "the attempt was already given up"
+        )
         self._turn.draft.record(
             e.OutcomeRefused(
                 at_ms=self._turn.at_ms,
                 step=step,
                 attempt=attempt,
                 kind=str(body.get("kind")),
-                reason="the attempt was already given up",
+                reason=reason,
             )
         )
 

@@ -6,7 +6,7 @@ With the default prefix ``orc``, for partition p:
     orc:{p}:log:<workflow>:<run>         stream  history; entry "<seq>-0", fields event and head
     orc:{p}:wf:<workflow>                hash    the id's latest run: run, status, type, head, …
     orc:{p}:steps:<workflow>:<run>       hash    outstanding steps: "<step>.attempt",
-                                                 "<step>.state", "<step>.claim", …
+                                                 "<step>.state", "<step>.claim", …; "open"
     orc:{p}:timers                       zset    due ms → timer (`ports.TimerKey`)
     orc:{p}:claims                       zset    expiry ms → attempt (`ports.AttemptKey`)
     orc:{p}:lease                        string  "<owner>/<token>", with expiry

@@ -100,6 +100,12 @@ def post_outcome(
     """See `WorkerStore.post_outcome`."""
     row = partition.find_step(key.run_key, key.step)
     if row is None or "attempt" not in row:
+        # Settled, perhaps by another attempt.  A body that ran under a claim of its own
+        # ("<worker>/…") is told of in the history, as long as the run is open.
+        if "/" in token and key.run_key in partition.steps:
+            late = late_body(key, body)
+            partition.post(Kind.LATE_OUTCOME, key.workflow_id, key.run, late)
+            return PostAnswer.SUPERSEDED
         return PostAnswer.GONE
     if _was_posted(row, key, token):
         return PostAnswer.REPEATED

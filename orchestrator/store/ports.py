@@ -399,8 +399,8 @@ class PostAnswer(Enum):
 
     POSTED = "posted"
     REPEATED = "repeated"  #: this very outcome is already in
-    SUPERSEDED = "superseded"  #: the attempt was given up; recorded as late
-    GONE = "gone"  #: the run has ended, or no longer knows the step
+    SUPERSEDED = "superseded"  #: given up, or the step is settled; recorded
+    GONE = "gone"  #: the run has ended, or there is none
 
 
 class WorkerStore(Protocol):
@@ -423,7 +423,7 @@ class WorkerStore(Protocol):
     def post_outcome(self, key: AttemptKey, token: str, body: Mapping[str, Json]) -> PostAnswer:
         """Put an outcome into the inbox and release the claim, in one act.
 
-        `token` is the claim's (or a prefix); "" stands for an attempt that nobody has claimed
+        `token` is the claim's, "<worker>/<nonce>", or a prefix; "" stands for an attempt that nobody has claimed
         (unknown task, revoked message): posted only while that is so.
         Body: ``{"kind": "completed", "result": …}`` or ``{"kind": "failed" | "timed_out" | "lost"
         | "cancelled", "failure": {…}}``.

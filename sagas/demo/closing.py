@@ -1,7 +1,10 @@
 """The end of the tour: the books, one history as it lies, and where to go from here."""
 
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
@@ -59,10 +62,10 @@ def show_ways_on(tour: Tour, *, stays: bool) -> None:
         return
     say.heading("What to try next")
     say.tell("take the tour again and look around: everything stays up until Ctrl-C")
-    say.command("orchestrator demo --keep")
+    say.command(_typed("orchestrator demo --keep"))
     say.tell("the same application for yourself, and in another terminal an order of your own")
-    say.command("orchestrator dev -A sagas")
-    say.command("python -m sagas order --total 9000 --approve you")
+    say.command(_typed("orchestrator dev -A sagas"))
+    say.command(_typed("python -m sagas order --total 9000 --approve you"))
     say.tell("the workflow that you have just seen is sagas/order.py; README.md tells the rest")
 
 
@@ -73,11 +76,21 @@ def _commands(stage: Stage, handle: Handle) -> list[str]:
     return [
         f"export {exports}",
         f"redis-cli -p {stage.server.port} XRANGE {key} - +",
-        f"celery -A sagas workflow show {handle.id}",
-        "celery -A sagas workflow list",
-        "python -m sagas order --total 9000 --approve you",
-        "python -m tasks.audit",
+        _typed(f"celery -A sagas workflow show {handle.id}"),
+        _typed("celery -A sagas workflow list"),
+        _typed("python -m sagas order --total 9000 --approve you"),
+        _typed("python -m tasks.audit"),
     ]
+
+
+def _typed(command: str) -> str:
+    """Return `command` as it works in another shell: with its folder, unless that is on the PATH."""
+    program, _, rest = command.partition(" ")
+    here = Path(sys.executable).parent
+    if shutil.which(program) == str(here / program):
+        return command
+    folder = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
+    return f"{folder / program} {rest}"
 
 
 def _status_of(handle: Handle) -> str:

@@ -368,3 +368,28 @@ def test_a_local_step_of_a_dead_orchestrator_is_attempted_by_the_next_owner() ->
     world.node.local_steps.close()
     world.settle()
     assert world.result() == "there"
+
+
+def test_a_paused_worker_that_wakes_after_the_step_is_settled_is_recorded_too() -> None:
+    async def two() -> Any:
+        first = await workflow.step("job", retry=AT_ONCE)
+        await workflow.signal("go")
+        return first
+
+    world = world_with(two)
+    message = started(world, "two")
+    world.claim(message, "paused/1")
+    world.advance(CLAIM_TTL_MS)
+    world.turn()
+    world.advance(1)
+    world.settle()
+    late = world.finish(message, {"kind": "completed", "result": "late"}, "paused/1")
+    assert late is PostAnswer.SUPERSEDED
+    world.settle()
+    (refused,) = [event for event in world.events() if isinstance(event, e.OutcomeRefused)]
+    assert (refused.attempt, refused.reason) == (1, "the step is no longer outstanding")
+    world.signal("go")
+    world.settle()
+    assert world.result() == "done"
+    gone = world.finish(message, {"kind": "completed", "result": "late"}, "paused/1")
+    assert gone is PostAnswer.GONE

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.core.values import Json
 from orchestrator.store.ports import AttemptKey, CommitResult, Kind, PostAnswer, TimerKind
 from tests.store.conftest import keys_of
-from tests.store.world import DONE, LONG_MS, World, attempt, timer
+from tests.store.world import DONE, LONG_MS, World, timer
 
 FAILED: dict[str, Json] = {"kind": "failed", "failure": {"type": "ValueError", "message": "no"}}
 
@@ -120,19 +120,25 @@ def test_claimed_outcome_is_no_repetition_of_one_without_a_token(world: World) -
     assert len(world.inbox()) == 1
 
 
-@pytest.mark.parametrize("state", ["closed", "settled", "unknown step", "unknown run"])
+@pytest.mark.parametrize("state", ["closed", "unknown run"])
 def test_outcome_nobody_waits_for_is_gone(world: World, state: str) -> None:
     key = claimed(world)
     if state == "closed":
         world.commit(key.run_key, ["end"], closed_at_ms=5)
-    elif state == "settled":
-        world.commit(key.run_key, ["done"], steps_settled=[key])
-    elif state == "unknown step":
-        key = attempt(key.run_key, 9)
     else:
         key = AttemptKey(workflow_id="nobody", run=1, step=1, attempt=1)
     assert world.store.post_outcome(key, "worker-1:a", DONE) is PostAnswer.GONE
     assert world.inbox(key.workflow_id) == []
+
+
+def test_outcome_for_a_settled_step_is_refused_and_recorded(world: World) -> None:
+    key = claimed(world)
+    world.commit(key.run_key, ["done"], steps_settled=[key])
+    assert world.store.post_outcome(key, "worker-1:a", DONE) is PostAnswer.GONE
+    assert world.store.post_outcome(key, "", DONE) is PostAnswer.GONE
+    assert world.inbox(key.workflow_id) == []
+    assert world.store.post_outcome(key, "worker-1/a", DONE) is PostAnswer.SUPERSEDED
+    assert world.bodies(Kind.LATE_OUTCOME) == [{"step": 1, "attempt": 1, "kind": "completed"}]
 
 
 def test_settled_step_leaves_no_trace(world: World) -> None:
@@ -147,7 +153,7 @@ def test_settled_step_leaves_no_trace(world: World) -> None:
     if world.client is not None:
         name = keys_of(world).steps(key.workflow_id, key.run)
         fields = {field.decode() for field in world.client.hkeys(name)}
-        assert {field.split(".")[0] for field in fields} == {str(other.step)}
+        assert {field.split(".")[0] for field in fields} == {str(other.step), "open"}
 
 
 def test_body_of_an_outcome_keeps_numbers_lists_and_text_as_they_were(world: World) -> None:

@@ -4,7 +4,7 @@
 -- KEYS[2]  row       hash, the workflow id's latest run
 -- KEYS[3]  log       stream, entry id "<seq>-0", fields event and head
 -- KEYS[4]  inbox     stream
--- KEYS[5]  steps     hash, fields "<step>.<name>"
+-- KEYS[5]  steps     hash, fields "<step>.<name>", and "open"
 -- KEYS[6]  timers    zset
 -- KEYS[7]  claims    zset
 -- KEYS[8]  open      zset
@@ -171,7 +171,8 @@ for i = first, last, 5 do
             redis.call("HDEL", KEYS[5], step .. ".claim", step .. ".heartbeat_at_ms")
         end
         redis.call("HSET", KEYS[5], step .. ".attempt", attempt, step .. ".state", "scheduled",
-            step .. ".start_to_close_ms", ARGV[i + 2], step .. ".heartbeat_ms", ARGV[i + 3])
+            step .. ".start_to_close_ms", ARGV[i + 2], step .. ".heartbeat_ms", ARGV[i + 3],
+            "open", "1")
         if locally ~= "" then
             local member = prefix .. step .. "." .. attempt
             local start_to_close_ms, heartbeat_ms = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])

@@ -1,6 +1,6 @@
 -- post_outcome: put an attempt's outcome into the inbox and release its claim.
 --
--- KEYS[1]  steps    hash, fields "<step>.<name>"
+-- KEYS[1]  steps    hash, fields "<step>.<name>", and "open" from the first step to the run's end
 -- KEYS[2]  claims   zset
 -- KEYS[3]  timers   zset
 -- KEYS[4]  inbox    stream
@@ -22,6 +22,13 @@ local step, attempt, member, token = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local row = redis.call("HMGET", KEYS[1], step .. ".attempt", step .. ".state", step .. ".claim",
     step .. ".posted_attempt", step .. ".posted_by", step .. ".late_attempt")
 if not row[1] then
+    -- Settled, perhaps by another attempt.  A body that ran under a claim of its own ("<worker>/…")
+    -- is told of in the history, as long as the run is open.
+    if string.find(token, "/", 1, true) and redis.call("HEXISTS", KEYS[1], "open") == 1 then
+        redis.call("XADD", KEYS[4], "*", "kind", "late_outcome", "workflow", ARGV[5],
+            "run", ARGV[6], "body", ARGV[8])
+        return "superseded"
+    end
     return "gone"
 end
 

@@ -1,4 +1,4 @@
-"""What outcomes, timers, expired claims and decisions make of a run's steps (DESIGN §5)."""
+"""What outcomes, timers, expired claims and decisions make of a run's steps."""
 
 import logging
 from collections.abc import Mapping

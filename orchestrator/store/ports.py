@@ -423,8 +423,8 @@ class WorkerStore(Protocol):
     def post_outcome(self, key: AttemptKey, token: str, body: Mapping[str, Json]) -> PostAnswer:
         """Put an outcome into the inbox and release the claim, in one act.
 
-        `token` is the claim's, "<worker>/<nonce>", or a prefix; "" stands for an attempt that nobody has claimed
-        (unknown task, revoked message): posted only while that is so.
+        `token` is the claim's, "<worker>/<nonce>", or a prefix; "" stands for an attempt that
+        nobody has claimed (unknown task, revoked message): posted only while that is so.
         Body: ``{"kind": "completed", "result": …}`` or ``{"kind": "failed" | "timed_out" | "lost"
         | "cancelled", "failure": {…}}``.
         """

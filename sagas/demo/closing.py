@@ -84,7 +84,7 @@ def _commands(stage: Stage, handle: Handle) -> list[str]:
 
 
 def _typed(command: str) -> str:
-    """Return `command` as it works in another shell: with its folder, unless that is on the PATH."""
+    """Return `command` as another shell takes it: with its folder, unless that is on the PATH."""
     program, _, rest = command.partition(" ")
     here = Path(sys.executable).parent
     if shutil.which(program) == str(here / program):

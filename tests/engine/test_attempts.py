@@ -1,4 +1,4 @@
-"""Attempts that get lost, hang, come late or are not wanted any more (P2, P5, DESIGN §5)."""
+"""Attempts that get lost, hang, come late or are not wanted any more (P2, P5)."""
 
 from datetime import timedelta
 from typing import Any

@@ -114,7 +114,7 @@ def test_outcome_of_a_worker_that_slept_beyond_its_claim_is_refused(stack: Stack
 
 
 @together
-def test_outcome_that_comes_after_the_end_of_its_step_changes_nothing(stack: Stack) -> None:
+def test_outcome_that_comes_after_the_end_of_its_step_is_refused_too(stack: Stack) -> None:
     worker = stack.ready_worker("-c", "1", queue="late")
     handle = stack.start("stepwise", "late", id="late")
     handle.signal("next", {"first": "hold_after", "queue": "late", "is_last": False})
@@ -126,6 +126,7 @@ def test_outcome_that_comes_after_the_end_of_its_step_changes_nothing(stack: Sta
     stack.open_gate("late.1")
     worker.resume()
     worker.wait_for_log("late.1.1.1: outcome came too late")
+    stack.wait_for_event(handle, e.OutcomeRefused, step=1, attempt=1, kind="completed")
     handle.signal("next", {"queue": "late"})
     assert [each.attempt for each in handle.result(timeout=30)] == [2, 1]
     stack.check_history(handle)

@@ -51,6 +51,15 @@ def test_every_file_named_in_prose_exists(path: Path) -> None:
         assert any(name == named or name.endswith(f"/{named}") for name in known), mention
 
 
+def test_every_test_named_in_a_document_exists() -> None:
+    code = "\n".join((ROOT / path).read_text() for path in FILES if path.name.startswith("test_"))
+    defined = set(re.findall(r"def (test_\w+)\(", code))
+    for path in FILES:
+        if path.suffix == ".md":
+            named = set(re.findall(r"`(test_\w+)`", (ROOT / path).read_text()))
+            assert named <= defined, f"{path} names {named - defined}"
+
+
 @pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".md"], ids=str)
 def test_every_link_of_a_document_leads_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", (ROOT / path).read_text()):

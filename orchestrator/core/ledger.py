@@ -14,7 +14,15 @@ from dataclasses import dataclass, field
 
 from orchestrator.core import events as e
 from orchestrator.core.options import StepOptions
-from orchestrator.core.states import RUN_TERMINAL, RunFact, RunState, StepState, next_run_state
+from orchestrator.core.states import (
+    RUN_TERMINAL,
+    RunFact,
+    RunState,
+    StepFact,
+    StepState,
+    next_run_state,
+    next_step_state,
+)
 
 
 @dataclass(slots=True)
@@ -34,6 +42,12 @@ class StepEntry:
     has_maybe_run: bool = False
     resends: int = 0
     is_cancel_requested: bool = False
+
+
+def _move_step(entry: StepEntry, fact: StepFact) -> None:
+    state = next_step_state(entry.state, fact)
+    assert state is not None, f"{fact.value} is not possible in state {entry.state.value}"
+    entry.state = state
 
 
 @dataclass(slots=True)
@@ -100,21 +114,21 @@ class Ledger:
                     self.steps[event.step].is_cancel_requested = True
             case e.StepAttemptFailed():
                 entry = self.steps[event.step]
-                entry.state = StepState.BACKOFF
+                _move_step(entry, StepFact.FAIL)
                 entry.attempt = event.attempt + 1
                 entry.resends = 0
                 entry.has_maybe_run |= event.may_have_run
             case e.StepRetried():
-                self.steps[event.step].state = StepState.SCHEDULED
+                _move_step(self.steps[event.step], StepFact.RETRY)
             case e.StepResent():
                 self.steps[event.step].resends = event.resend
             case e.StepParked():
-                self.steps[event.step].state = StepState.PARKED
+                _move_step(self.steps[event.step], StepFact.PARK)
                 self.parked.add(event.step)
                 self._move(RunFact.STEP_PARKED)
             case e.StepUnparked():
                 entry = self.steps[event.step]
-                entry.state = StepState.SCHEDULED
+                _move_step(entry, StepFact.RETRY)
                 entry.attempt = event.attempt
                 entry.resends = 0
                 self.parked.discard(event.step)

@@ -150,6 +150,7 @@ STEP_TRANSITIONS: dict[StepState, dict[StepFact, StepState]] = {
     StepState.BACKOFF: {
         StepFact.RETRY: StepState.SCHEDULED,
         StepFact.CANCEL: StepState.POSTED,
+        StepFact.PARK: StepState.PARKED,
     },
     StepState.PARKED: {StepFact.RETRY: StepState.SCHEDULED},
 }
@@ -161,6 +162,8 @@ def next_step_state(state: StepState, fact: StepFact) -> StepState | None:
     """Return the state `fact` leads to from `state`; None when the fact comes too late.
 
     Unlike a run's, a step's facts race: a claim meets a cancellation, an outcome meets an
-    expired claim.  So "not possible" is an answer here, and the caller records the refusal.
+    expired claim.  So "not possible" is an answer here.  The ledger, which sees only what was
+    decided, takes it for our bug; what the store's scripts decide is held against this table by
+    tests/store/test_step_table.py.
     """
     return STEP_TRANSITIONS[state].get(fact)

@@ -32,8 +32,8 @@ class Sessions:
         self.on_running_loop = on_running_loop
 
 
-class AsyncRunHandle(Generic[R]):
-    """A run of a workflow, for code on an event loop.
+class _Named:
+    """What both handles know of their run without asking anyone.
 
     Args:
         sessions: See `Sessions`.
@@ -58,6 +58,10 @@ class AsyncRunHandle(Generic[R]):
     def run(self) -> int:
         """Which run of the id, from 1; 0 is the latest one."""
         return self._target.run
+
+
+class AsyncRunHandle(_Named, Generic[R]):
+    """A run of a workflow, for code on an event loop."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.workflow_id} run {self.run or 'latest'}>"
@@ -111,32 +115,8 @@ class AsyncRunHandle(Generic[R]):
         await messages.resolve(session, self._target, step, decision, reason=reason, by=by)
 
 
-class RunHandle(Generic[R]):
-    """A run of a workflow, for plain code.
-
-    Args:
-        sessions: See `Sessions`.
-        target: Run 0 is the latest one of the id, at each call.
-    """
-
-    def __init__(self, sessions: Sessions, target: Target) -> None:
-        self._sessions = sessions
-        self._target = target
-
-    @property
-    def workflow_id(self) -> str:
-        """The id it was started with."""
-        return self._target.workflow_id
-
-    @property
-    def id(self) -> str:
-        """The same, under the name that Celery's results give it."""
-        return self._target.workflow_id
-
-    @property
-    def run(self) -> int:
-        """Which run of the id, from 1; 0 is the latest one."""
-        return self._target.run
+class RunHandle(_Named, Generic[R]):
+    """A run of a workflow, for plain code."""
 
     @property
     def aio(self) -> AsyncRunHandle[R]:

@@ -80,28 +80,23 @@ class Mail:
 
     def cancel(self, body: Mapping[str, Json]) -> None:
         """Somebody asks the run to stop: reason, request_id."""
-        ledger, request_id = self._turn.ledger, str(body.get("request_id") or "")
-        if request_id and request_id in ledger.request_ids:
-            return  # The same request again: it has its event.
-        if ledger.is_cancel_requested:
-            self._turn.reject("cancel", "cancellation was already asked for")
-            return
-        self._turn.inputs.append(
-            e.CancelRequested(
-                at_ms=self._turn.at_ms, reason=str(body.get("reason") or ""), request_id=request_id
-            )
-        )
+        reason, request_id = str(body.get("reason") or ""), str(body.get("request_id") or "")
+        if self._is_new("cancel", request_id, asked=self._turn.ledger.is_cancel_requested):
+            at_ms = self._turn.at_ms
+            event = e.CancelRequested(at_ms=at_ms, reason=reason, request_id=request_id)
+            self._turn.inputs.append(event)
 
     def terminate(self, body: Mapping[str, Json]) -> None:
         """Somebody ends the run: reason, request_id."""
-        ledger, request_id = self._turn.ledger, str(body.get("request_id") or "")
-        if request_id and request_id in ledger.request_ids:
-            return  # The same request again: it has its event.
-        if ledger.is_terminate_requested:
-            self._turn.reject("terminate", "termination was already asked for")
-            return
-        self._turn.inputs.append(
-            e.TerminateRequested(
-                at_ms=self._turn.at_ms, reason=str(body.get("reason") or ""), request_id=request_id
-            )
-        )
+        reason, request_id = str(body.get("reason") or ""), str(body.get("request_id") or "")
+        if self._is_new("terminate", request_id, asked=self._turn.ledger.is_terminate_requested):
+            at_ms = self._turn.at_ms
+            event = e.TerminateRequested(at_ms=at_ms, reason=reason, request_id=request_id)
+            self._turn.inputs.append(event)
+
+    def _is_new(self, request: str, request_id: str, *, asked: bool) -> bool:
+        if request_id and request_id in self._turn.ledger.request_ids:
+            return False  # The same request again: it has its event.
+        if asked:
+            self._turn.reject(request, f"{request} was already asked for")
+        return not asked

@@ -76,7 +76,6 @@ class Owner:
         self._local = local
         self.cache = RunCache(settings.run_cache_max)
         self._cursors: dict[int, str] = {}
-        self._current: dict[str, int] = {}
         self._resting: dict[RunKey, int] = {}
         self._doubted: set[RunKey] = set()
         self._pokes: set[RunKey] = set()
@@ -107,7 +106,6 @@ class Owner:
     def _forget_runs(self, partition: int) -> None:
         self._cursors.pop(partition, None)
         self.cache.drop_where(lambda run: run.partition == partition)
-        self._current.clear()
 
     def drop_everything(self) -> None:
         """Forget all partitions and runs: the store may have lost its tail."""
@@ -121,7 +119,6 @@ class Owner:
     def doubt(self) -> None:
         """After a call without an answer: nothing in memory is sure (R1, C3)."""
         self.cache.drop_where(lambda run: True)
-        self._current.clear()
         for partition in self._cursors:
             self._cursors[partition] = _FROM_THE_START
         self._sweep_at_ms = 0
@@ -174,13 +171,8 @@ class Owner:
 
     def _run_of(self, workflow_id: str) -> int:
         """Return the number of the id's latest run, 0 for an unknown id."""
-        run = self._current.get(workflow_id)
-        if run is None:
-            row = self._store.find_row(workflow_id)
-            if row is None:
-                return 0
-            run = int(row["run"])
-        return run
+        row = self._store.find_row(workflow_id)
+        return int(row["run"]) if row else 0
 
     def _refuse(self, partition: int, entries: Sequence[InboxEntry]) -> None:
         for entry in entries:
@@ -325,5 +317,4 @@ class Owner:
         if run.is_closed or run.questions.is_spoiled:
             run.close()
         else:
-            self._current[run.key.workflow_id] = run.key.run
             self.cache.put(run)

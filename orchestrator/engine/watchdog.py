@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from orchestrator.core.errors import ActivationFailed, ActivationInterrupted
@@ -38,7 +39,8 @@ class Watchdog:
 
     def __init__(self, limit_ms: int) -> None:
         self._limit_s = limit_ms / 1000
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._subject = ""
         self._thread_id = 0
         self._busy_until = 0.0
@@ -55,20 +57,15 @@ class Watchdog:
                 where it says so itself.
         """
         try:
-            self._begin(subject)
-            result = activate()
-            self._end()
+            try:
+                self._begin(subject)
+                return activate()
+            finally:
+                self._end()
         except ActivationInterrupted:
-            self._end()
-            # It may have struck between two lines of the loop's own housekeeping.
-            asyncio.events._set_running_loop(None)
-            sys.set_asyncgen_hooks(None, None)
+            self._end_interrupted()
             message = "the activation held the thread too long"
             raise ActivationFailed("deadline", message) from None
-        except BaseException:
-            self._end()
-            raise
-        return result
 
     def _begin(self, subject: str) -> None:
         with self._changed:
@@ -85,6 +82,17 @@ class Watchdog:
             if self._thread_id:
                 _set_async_exception(ctypes.c_ulong(self._thread_id), None)
             self._thread_id = 0
+
+    def _end_interrupted(self) -> None:
+        """End the watch wherever the interruption struck, be it in `_end` itself."""
+        self._end()
+        # Between two lines of a ``with`` it leaves a lock held that nobody would release.
+        with suppress(RuntimeError):
+            while True:
+                self._lock.release()
+        # And between two lines of the loop's housekeeping, the loop still set.
+        asyncio.events._set_running_loop(None)
+        sys.set_asyncgen_hooks(None, None)
 
     def _worked_s(self) -> float:
         return time.clock_gettime(time.pthread_getcpuclockid(self._thread_id))

@@ -320,7 +320,8 @@ class MemoryStore:
             status = row["status"] if run in (0, latest) else ""
             if not is_open and kind is not Kind.QUERY:
                 return Posted(answer=PostedAnswer.CLOSED, run=run or latest, status=status)
-            part.post(kind, workflow_id, run, canonical(dict(body)))
+            # The entry names the run that was open now: a later run of the id never gets its mail.
+            part.post(kind, workflow_id, run or latest, canonical(dict(body)))
             self._changed.notify_all()
             return Posted(answer=PostedAnswer.POSTED, run=run or latest, status=status)
 

@@ -136,7 +136,7 @@ class Kind(Enum):
 class InboxEntry:
     """What arrived and is not yet history.  `id` orders the entries of a partition.
 
-    `run` is 0 where the sender meant whichever run is open.
+    `run` is 0 only where the entry was not written by a store's `post`.
     """
 
     id: str
@@ -482,7 +482,7 @@ class ClientStore(Protocol):
     def post(
         self, workflow_id: str, kind: Kind, body: Mapping[str, Json], *, run: int = 0
     ) -> Posted:
-        """Put a message for a run into its inbox; `run` 0 is whichever is open.
+        """Put a message for a run into its inbox; `run` 0 is whichever is open now.
 
         Bodies: SIGNAL signal, signal_id, payload; CANCEL and TERMINATE reason, request_id;
         DECISION step, decision, reason, by; QUERY query, args, reply_to, deadline_ms.  A QUERY

@@ -101,13 +101,13 @@ def test_ids_that_differ_by_a_run_number_do_not_meet(world: World) -> None:
     assert world.store.read_step(short, 1)["claim"] == "one"
 
 
-def test_message_goes_to_the_open_run(world: World) -> None:
+def test_message_names_the_run_that_was_open_when_it_was_sent(world: World) -> None:
     world.open_run()
     body: dict[str, Json] = {"signal": "approve", "signal_id": "s1", "payload": {"by": "ana"}}
     posted = world.store.post("order-42", Kind.SIGNAL, body)
     assert posted == Posted(answer=PostedAnswer.POSTED, run=1, status="pending")
     (entry,) = world.inbox()
-    assert (entry.kind, entry.run, entry.body) == (Kind.SIGNAL, 0, body)
+    assert (entry.kind, entry.run, entry.body) == (Kind.SIGNAL, 1, body)
 
 
 def test_message_for_a_named_run_says_so(world: World) -> None:

@@ -26,6 +26,7 @@ local is_open = run == row[1] and redis.call("ZSCORE", KEYS[2], ARGV[1])
 if not is_open and ARGV[5] ~= "1" then
     return {"closed", run, status}
 end
-redis.call("XADD", KEYS[3], "*", "kind", ARGV[2], "workflow", ARGV[1], "run", ARGV[3],
+-- The entry names the run that was open now: a later run of the id never gets its mail.
+redis.call("XADD", KEYS[3], "*", "kind", ARGV[2], "workflow", ARGV[1], "run", run,
     "body", ARGV[4])
 return {"posted", run, status}

@@ -48,6 +48,8 @@ def test_worker_may_do_its_work(roles: Roles) -> None:
     assert worker.renew({key: "one"}, ttl_ms=LONG_MS) == {key: ClaimAnswer.GRANTED}
     assert worker.heartbeat(key, "one", 1) is ClaimAnswer.GRANTED
     assert worker.post_outcome(key, "one", DONE) is PostAnswer.POSTED
+    roles.world.commit(key.run_key, ["settled"], steps_settled=[key])
+    assert worker.post_outcome(key, "worker/one", DONE) is PostAnswer.SUPERSEDED
 
 
 def test_client_may_do_its_work(roles: Roles) -> None:

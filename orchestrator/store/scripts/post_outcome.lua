@@ -20,11 +20,11 @@
 
 local step, attempt, member, token = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local row = redis.call("HMGET", KEYS[1], step .. ".attempt", step .. ".state", step .. ".claim",
-    step .. ".posted_attempt", step .. ".posted_by", step .. ".late_attempt")
+    step .. ".posted_attempt", step .. ".posted_by", step .. ".late_attempt", "open")
 if not row[1] then
     -- Settled, perhaps by another attempt.  A body that ran under a claim of its own ("<worker>/…")
     -- is told of in the history, as long as the run is open.
-    if string.find(token, "/", 1, true) and redis.call("HEXISTS", KEYS[1], "open") == 1 then
+    if string.find(token, "/", 1, true) and row[7] then
         redis.call("XADD", KEYS[4], "*", "kind", "late_outcome", "workflow", ARGV[5],
             "run", ARGV[6], "body", ARGV[8])
         return "superseded"

@@ -56,6 +56,8 @@ OUTCOME_POST_MS_MAX = 120_000
 #: Inbox entries an owner takes per partition and cycle, and timers and claims per sweep.
 INBOX_TAKE_MAX = 500
 DUE_TAKE_MAX = 500
+#: Runs worked on between two commits: what is lost with a lease is small, and leases are renewed.
+RUNS_PER_COMMIT_MAX = 100
 #: Longest wait for an inbox entry; also the longest a stop request waits for the cycle.
 INBOX_BLOCK_MS = 500
 #: With so many steps on their way an owner collects arrivals for a moment before each cycle: what

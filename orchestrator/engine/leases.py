@@ -41,7 +41,7 @@ class Leases:
         live = self._store.report_orchestrator(
             self._owner_id, ttl_ms=self._settings.orchestrator_ttl_ms
         )
-        lost = self._renew(now_ms)
+        lost = self.renew_due(now_ms)
         share = self._share(live)
         for partition in sorted(self._tokens)[share:]:
             lost.add(partition)
@@ -54,7 +54,12 @@ class Leases:
         each, rest = divmod(self._store.partitions, len(names))
         return each + (names.index(self._owner_id) < rest)
 
-    def _renew(self, now_ms: int) -> set[int]:
+    def renew_due(self, now_ms: int) -> set[int]:
+        """Renew the leases if it is time; return the partitions lost.
+
+        Raises:
+            StoreUnavailable: No answer; what was held is still held until the store says otherwise.
+        """
         if now_ms - self._renewed_at_ms < self._settings.lease_renew_interval_ms:
             return set()
         lost = self._store.renew_leases(self._tokens, ttl_ms=self._settings.lease_ttl_ms)

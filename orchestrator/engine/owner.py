@@ -11,12 +11,14 @@ C3  What was read but not committed is read again: after any doubt the cursor go
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from orchestrator.core.errors import StoreUnavailable
 from orchestrator.core.events import Event, decode
 from orchestrator.core.limits import (
     DUE_TAKE_MAX,
     INBOX_TAKE_MAX,
+    RUNS_PER_COMMIT_MAX,
     SWEEP_INTERVAL_MS,
 )
 from orchestrator.core.values import loads
@@ -80,7 +82,7 @@ class Owner:
         self._doubted: set[RunKey] = set()
         self._pokes: set[RunKey] = set()
         self._sweep_at_ms = 0
-        #: Steps sent and not heard of since, roughly: it only decides about gathering.
+        #: Steps sent and not heard of since nothing arrived for a while: whether to gather.
         self.in_flight = 0
 
     # --- partitions ------------------------------------------------------------------------------
@@ -145,6 +147,8 @@ class Owner:
         taken = self._store.take_inbox(
             cursors, count=INBOX_TAKE_MAX, block_ms=0 if self._pokes else block_ms
         )
+        if not any(taken.values()):
+            self.in_flight = 0
         for partition, entries in taken.items():
             if entries:
                 outcomes = sum(entry.kind is Kind.OUTCOME for entry in entries)
@@ -218,8 +222,18 @@ class Owner:
     # --- runs ------------------------------------------------------------------------------------
 
     def _work_through(self, work: _Work, now_ms: int) -> int:
+        count = 0
+        waiting = iter(work.arrivals.items())
+        while batch := list(islice(waiting, RUNS_PER_COMMIT_MAX)):
+            count += self._commit(self._work_on(batch, now_ms))
+            # A cycle over many runs that have to be replayed takes longer than a lease lasts.
+            for partition in self._leases.renew_due(self._clock()):
+                self._forget_runs(partition)
+        return count
+
+    def _work_on(self, batch: Sequence[tuple[RunKey, list[Arrival]]], now_ms: int) -> list[LiveRun]:
         runs: list[LiveRun] = []
-        for key, arrivals in work.arrivals.items():
+        for key, arrivals in batch:
             if key in self._resting:
                 continue
             run = self.cache.take(key)
@@ -238,7 +252,7 @@ class Owner:
                 self._rest(key, run, now_ms)
             else:
                 runs.append(run)
-        return self._commit(runs)
+        return runs
 
     def _rest(self, key: RunKey, run: LiveRun | None, now_ms: int) -> None:
         if run is not None:

@@ -166,6 +166,9 @@ class Engine:
         if self._owner.in_flight >= GATHER_IN_FLIGHT_MIN:
             stop.wait(GATHER_MS / 1000)
         longest_ms = min(self._settings.inbox_block_ms, max(1, self._balance_at_ms - now_ms))
+        if not self._leases.tokens:
+            stop.wait(longest_ms / 1000)  # Others own everything; look again when it is time.
+            return
         block_ms = self._owner.wait_ms(now_ms, longest_ms)
         self._owner.cycle(block_ms=block_ms, grace_until_ms=self._grace_until_ms)
 

@@ -263,3 +263,26 @@ def test_a_signal_for_a_run_that_just_ended_is_kept_with_the_reason() -> None:
     assert rejected["signal_id"] == "late"
     assert "ended" in rejected["reason"]
     assert "too late" not in str(rejected)
+
+
+def test_a_cycle_that_outlasts_its_leases_renews_them_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = flow_world()
+    for number in range(250):
+        world.start("flow", id=f"w{number}")
+    world.turn()
+    world.restart()
+    for number in range(250):
+        world.signal("say", "hello", id=f"w{number}")
+    read_history = world.store.read_history
+
+    def slow(key: Any, **kwargs: Any) -> Any:
+        world.clock.advance(30)  # All of them take longer than a lease lasts.
+        return read_history(key, **kwargs)
+
+    monkeypatch.setattr(world.store, "read_history", slow)
+    world.node.turn()
+    monkeypatch.undo()
+    recorded = [world.names(f"w{number}").count("SignalReceived") for number in range(250)]
+    assert recorded == [1] * 250

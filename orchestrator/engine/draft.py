@@ -207,12 +207,7 @@ class Draft:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to commit."""
+        """Whether there is nothing to commit; inbox entries may still have to go."""
         return not (
-            self.events
-            or self.inbox_ids
-            or self.timers_set
-            or self.timers_removed
-            or self.given_up
-            or self.fields
+            self.events or self.timers_set or self.timers_removed or self.given_up or self.fields
         )

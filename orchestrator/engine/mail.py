@@ -45,7 +45,10 @@ class Mail:
 
     def signal(self, body: Mapping[str, Json]) -> None:
         """A signal: signal, signal_id, payload; or rejected, with what was wrong at the door."""
-        name, signal_id = str(body.get("signal")), str(body.get("signal_id"))
+        name, signal_id = str(body.get("signal")), body.get("signal_id")
+        if not isinstance(signal_id, str) or not signal_id:
+            self._turn.reject("signal", f"{name!r} came without a signal_id")
+            return
         if signal_id in self._turn.ledger.signal_ids:
             return  # The same signal again: it has its event.
         payload = body.get("payload")

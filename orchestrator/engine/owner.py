@@ -278,7 +278,13 @@ class Owner:
             if token is None:
                 run.close()
             elif run.draft.is_empty:
-                self._after(run, run.draft)
+                # Queries, repetitions, mail that came too late: nothing of it is history, and a
+                # commit would conflict where a later run of the id has taken over the row.
+                if run.draft.inbox_ids:
+                    self._store.discard(run.partition, token, run.draft.inbox_ids)
+                draft = run.draft
+                run.committed()
+                self._after(run, draft)
             else:
                 commits.append((token, run.draft.commit()))
                 runs.append(run)
@@ -316,7 +322,7 @@ class Owner:
             self._store.answer(run.questions.answers)
             run.questions.answers = []
         for fields in run.undelivered:
-            self._store.reject(fields, "the run has ended")
+            self._store.reject(fields, "the run has ended, or has not begun")
         run.undelivered = []
         self.in_flight += len(draft.messages)
         for outgoing, token in draft.local_sent:

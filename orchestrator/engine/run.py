@@ -189,14 +189,14 @@ class LiveRun:
         self._turn.draft.inbox_ids.append(entry.id)
         if entry.kind is Kind.QUERY:
             self.questions.take(entry.body)
-        elif self.is_closed:
+        elif self.is_closed or (entry.kind is not Kind.START and not self._turn.ledger.started):
             self._turn_away(entry)
         else:
             self._handlers[entry.kind](entry.body)
 
     def _turn_away(self, entry: InboxEntry) -> None:
-        """Nothing follows an end: the sender raced with it."""
-        logger.info("%s is closed; %s turned away", self.key, entry.kind.value)
+        """Nothing follows an end, and the sender raced with it; nor precedes a start."""
+        logger.info("%s takes no %s: it is %s", self.key, entry.kind.value, self.status)
         if entry.kind is Kind.SIGNAL:
             names = {name: str(entry.body.get(name)) for name in ("signal", "signal_id")}
             self.undelivered.append({"workflow": self.key.workflow_id, **names})

@@ -286,3 +286,45 @@ def test_a_cycle_that_outlasts_its_leases_renews_them_and_loses_nothing(
     monkeypatch.undo()
     recorded = [world.names(f"w{number}").count("SignalReceived") for number in range(250)]
     assert recorded == [1] * 250
+
+
+def two_runs() -> World:
+    """The id's first run has ended, and its second one waits."""
+    world = flow_world()
+    world.start("flow")
+    finish(world)
+    world.start("flow")
+    world.settle()
+    assert world.row()["run"] == "2"
+    return world
+
+
+def test_a_query_to_a_run_that_was_replaced_is_answered_and_gone() -> None:
+    world = two_runs()
+    body: dict[str, Any] = {"query": "stack", "args": [], "reply_to": "me"}
+    world.store.post("w", Kind.QUERY, body, run=1)
+    world.settle()
+    answer = world.store.wait_for_answer("w", "me", wait_ms=0)
+    assert answer is not None
+    assert "ok" in answer
+
+
+def test_mail_for_a_run_that_ended_meanwhile_never_reaches_the_next_one() -> None:
+    world = flow_world()
+    world.start("flow")
+    world.settle()
+    world.signal("say", "hello", signal_id="s1")
+    # Sent to the first run, read after the second one was started.
+    part = world.store._of("w")
+    finish(world)
+    world.start("flow")
+    part.post(Kind.SIGNAL, "w", 1, b'{"signal":"say","signal_id":"late","payload":"x"}')
+    part.post(Kind.SIGNAL, "w", 9, b'{"signal":"say","signal_id":"early","payload":"x"}')
+    part.post(Kind.SIGNAL, "w", 2, b'{"signal":"say","payload":"no id"}')
+    world.settle()
+    assert [each["signal_id"] for each in world.store.rejected] == ["late", "early"]
+    assert "SignalReceived" not in world.names(run=2)
+    assert "RequestRejected" in world.names(run=2)
+    assert not any(
+        world.store.take_inbox(dict.fromkeys(range(4), "0"), count=9, block_ms=0).values()
+    )

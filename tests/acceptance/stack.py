@@ -31,6 +31,8 @@ from tests.acceptance.waiting import WAIT_S, eventually
 
 APP = "tests.acceptance.app"
 SHOP = "SHOP_DATABASE_URL"
+#: Another server's program than the packaged Valkey: a redis-server, say.
+SERVER = "ACCEPTANCE_SERVER"
 PARTITIONS = 16
 _CELERY = [sys.executable, "-m", "celery", "-A", APP]
 _WORKER = ["worker", "-l", "INFO", "--without-gossip", "--without-mingle"]
@@ -43,7 +45,8 @@ class Stack:
         self, directory: Path, *, fsync: Literal["everysec", "always"] = "everysec"
     ) -> None:
         self.directory = directory
-        self.server = EmbeddedServer(directory / "valkey", fsync=fsync)
+        binary = os.environ.get(SERVER) or None
+        self.server = EmbeddedServer(directory / "server", fsync=fsync, binary=binary)
         self.children: list[Child] = []
         self.environment: dict[str, str] = {}
         self._spawner = ThreadPoolExecutor(1)  # see child.P1

@@ -25,6 +25,7 @@ def running(
                 subprocess.Popen(
                     [sys.executable, "-m", *command],
                     env={**os.environ, **environment},
+                    stdout=sys.stderr,  # Ours is for the figures alone.
                     start_new_session=True,
                 )
             )

@@ -33,13 +33,7 @@ class RunCache:
             _, oldest = self._runs.popitem(last=False)
             oldest.close()
 
-    def drop(self, key: RunKey) -> None:
-        """Forget a run, if it is there."""
-        run = self._runs.pop(key, None)
-        if run is not None:
-            run.close()
-
     def drop_where(self, is_meant: Callable[[LiveRun], bool]) -> None:
         """Forget all runs that are meant."""
         for key in [key for key, run in self._runs.items() if is_meant(run)]:
-            self.drop(key)
+            self._runs.pop(key).close()

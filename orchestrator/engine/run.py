@@ -97,6 +97,7 @@ class LiveRun:
         """Leave memory: coroutines are closed and order nothing."""
         if self._execution is not None:
             self._execution.close()
+            self._log_complaints(self._execution)
             self._execution = None
 
     # --- from the log ----------------------------------------------------------------------------
@@ -134,6 +135,8 @@ class LiveRun:
             self._block_loaded(error)
         else:
             self._execution = replayed.execution
+            # What replay complains of was logged when it happened.
+            replayed.execution.take_complaints()
             if turn.ledger.is_closed:
                 return
             if turn.ledger.blocked:
@@ -226,9 +229,15 @@ class LiveRun:
             if self._execution is None:
                 self._execution = self._new_execution(event)
             apply, whole = self._execution.apply, with_values(event, self._tools.blobs)
-            self._issue(self._tools.watch(str(self.key), lambda: apply(whole)))
+            commands = self._tools.watch(str(self.key), lambda: apply(whole))
+            self._log_complaints(self._execution)
+            self._issue(commands)
         except ActivationFailed as error:
             self._block(error)
+
+    def _log_complaints(self, execution: Execution) -> None:
+        for complaint in execution.take_complaints():
+            logger.warning("%s: %s", self.key, complaint)
 
     def _new_execution(self, event: e.Input) -> Execution:
         assert isinstance(event, e.RunStarted), "an execution begins with the first event"

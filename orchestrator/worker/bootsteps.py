@@ -7,7 +7,7 @@ both.  The main thread forks no children then, so a thread renews instead.
 
 import atexit
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from celery import bootsteps
@@ -18,6 +18,7 @@ from orchestrator.worker.board import Board
 from orchestrator.worker.identity import name_worker
 from orchestrator.worker.renewal import RENEW_INTERVAL_S, ChildClaims
 from orchestrator.worker.settings import find_harmful
+from orchestrator.worker.unlisted import leave_steps_unlisted
 
 logger = logging.getLogger("orchestrator.worker")
 
@@ -71,7 +72,7 @@ class WorkerStep(bootsteps.StartStopStep):
 
 
 class ConsumerStep(bootsteps.StartStopStep):
-    """Renews from Celery's timer, which each connection starts anew."""
+    """Renews from Celery's timer, and keeps steps unlisted: anew with each connection."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -80,13 +81,13 @@ class ConsumerStep(bootsteps.StartStopStep):
         self._timers: list[Any] = []
         _outlive_lost_connections(consumer)
         children = getattr(consumer.app, ATTRIBUTE).children
-        if children is None:
-            return
         connect = consumer.ensure_connected
 
         def connect_and_renew(connection: Any) -> Any:
-            with children.renewed_in_thread():
-                return connect(connection)
+            with children.renewed_in_thread() if children is not None else nullcontext():
+                connected = connect(connection)
+            leave_steps_unlisted(connected.default_channel)
+            return connected
 
         consumer.ensure_connected = connect_and_renew
 

@@ -353,3 +353,28 @@ def test_a_run_that_nobody_has_seen_yet_can_be_stopped(kind: Kind) -> None:
     world.post(kind, {"reason": "early", "request_id": "e"})
     world.settle()
     assert world.status() in ("cancelled", "terminated")
+
+
+async def careless() -> None:
+    async def doomed() -> None:
+        raise KeyError("secret value")
+
+    asyncio.create_task(doomed())  # noqa: RUF006 - that is the case under test
+    await workflow.step("job")
+    await workflow.step("job")
+
+
+def test_the_failure_of_a_background_task_is_logged_once_with_its_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World(careless)
+    world.tasks["job"] = lambda: None
+    key = world.start("careless")
+    world.turn()
+    world.restart()
+    world.settle()
+    assert world.status() == "completed"
+    said = [each.getMessage() for each in caplog.records if "KeyError" in each.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith(f"{key}: ")
+    assert "secret value" not in said[0]

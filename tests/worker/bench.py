@@ -52,14 +52,18 @@ class Bench:
         self, task: str, *args: Json, step: int = 1, attempt: int = 1, **options: Any
     ) -> AttemptKey:
         """Send one attempt, as the owner does, and return its key."""
-        key = AttemptKey(
-            workflow_id=self.run.workflow_id, run=self.run.run, step=step, attempt=attempt
-        )
+        key = self.key(step, attempt)
         queue = options.pop("queue", None)
         message = self.message(key, task, *args, queue=queue, kwargs=options.pop("kwargs", {}))
         row = StepRow(step=step, attempt=attempt, **options)
         self.commit(steps_sent=[row], messages=[message])
         return key
+
+    def key(self, step: int, attempt: int = 1) -> AttemptKey:
+        """Return the key of an attempt of the run."""
+        return AttemptKey(
+            workflow_id=self.run.workflow_id, run=self.run.run, step=step, attempt=attempt
+        )
 
     def message(
         self,

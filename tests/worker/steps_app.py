@@ -30,6 +30,9 @@ DIARY = "diary"
 
 app = Celery("steps", broker=os.environ.get("STEPS_BROKER", URL))
 app.conf.update(recommended_settings(), task_ignore_result=True)
+if os.environ.get("STEPS_PREFETCH"):
+    app.conf.worker_disable_prefetch = False
+    app.conf.worker_prefetch_multiplier = int(os.environ["STEPS_PREFETCH"])
 if os.environ.get("STEPS_POOL_START"):
     app.conf.worker_pool_start_method = os.environ["STEPS_POOL_START"]
 
@@ -185,6 +188,11 @@ def soft_limited() -> None:
 
 @app.task
 def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def killed_and_requeued() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.client.summary import RunSummary as RunSummary
     from orchestrator.client.workflow import Workflow as Workflow
     from orchestrator.core.errors import ApplicationError as ApplicationError
+    from orchestrator.core.errors import ChildWorkflowError as ChildWorkflowError
     from orchestrator.core.errors import ConfigurationError as ConfigurationError
     from orchestrator.core.errors import ForbiddenInWorkflow as ForbiddenInWorkflow
     from orchestrator.core.errors import InvalidPayload as InvalidPayload
@@ -58,6 +59,7 @@ _HOMES = {
     "RETRY_UNTIL_DONE": "orchestrator.core.retry",
     "Retry": "orchestrator.core.retry",
     "ApplicationError": _ERRORS,
+    "ChildWorkflowError": _ERRORS,
     "ConfigurationError": _ERRORS,
     "ForbiddenInWorkflow": _ERRORS,
     "InvalidPayload": _ERRORS,

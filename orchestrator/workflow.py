@@ -2,6 +2,7 @@
 
     result = await workflow.step(charge, order)
     await workflow.sleep(timedelta(days=7))
+    report = await workflow.child(evaluate, model)
     approval = await workflow.signal("approve", Approval, timeout=timedelta(hours=24))
 
 Everything here works only in workflow code, while its run is activated; asyncio's own ``gather``,
@@ -14,6 +15,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from orchestrator.core.context import (
+    child,
     info,
     now,
     on_query,
@@ -36,6 +38,7 @@ __all__ = [
     "RunInfo",
     "Saga",
     "as_completed",
+    "child",
     "info",
     "logger",
     "now",

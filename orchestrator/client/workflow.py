@@ -43,7 +43,7 @@ class Workflow(Generic[P, R]):
     ) -> None:
         functools.update_wrapper(self, function)
         self._function = function
-        self._encode_input = encode_input
+        self.encode_input = encode_input
         self._sessions = sessions
         self.definition = definition
         self.aio: AsyncWorkflow[P, R] = AsyncWorkflow(self)
@@ -102,7 +102,7 @@ class Workflow(Generic[P, R]):
         if workflow_id is None:
             workflow_id = new_workflow_id(self.name)
         checked_workflow_id(workflow_id)
-        input_args, input_kwargs = self._encode_input(tuple(args), kwargs or {})
+        input_args, input_kwargs = self.encode_input(tuple(args), kwargs or {})
         sessions = self._sessions
         session = sessions.on_running_loop() if on_running_loop else sessions.blocking()
         run = await messages.start(session, workflow_id, self.definition, input_args, input_kwargs)

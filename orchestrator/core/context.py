@@ -13,15 +13,27 @@ from typing import Any, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 from orchestrator.core import randomness
+from orchestrator.core.children import (
+    Child,
+    ChildOptions,
+    ChildWorkflow,
+    ParentClosePolicy,
+    order_of_child,
+)
 from orchestrator.core.errors import UsageError
 from orchestrator.core.execution import Execution, RunInfo
+from orchestrator.core.limits import WORKFLOW_ID_CHARS_MAX
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.options import StepOptions
 from orchestrator.core.retry import Retry
 from orchestrator.core.steps import OPTION_NAMES, Step, order_of
+from orchestrator.core.values import digest
 
 T = TypeVar("T")
 
+#: Characters of ".child-<number>" behind the stem of a child's id.
+_CHILD_SUFFIX_CHARS_MAX = 20
+_STEM_CHARS = 120
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - one spelling on every Python
 
 
@@ -153,6 +165,71 @@ async def outcome_of(execution: Execution, ordered: Step) -> Any:
         await ordered.future
     except asyncio.CancelledError:
         execution.cancel_step(ordered)
+        raise
+    return ordered.result(execution.definition.codec)
+
+
+class ChildCall:
+    """`workflow.child`: run another workflow as a child of this run, and wait for its result."""
+
+    __slots__ = ("_options",)
+
+    def __init__(self, options: ChildOptions | None = None) -> None:
+        self._options = options
+
+    def options(
+        self, *, id: str | None = None, parent_close_policy: ParentClosePolicy = "terminate"
+    ) -> "ChildCall":
+        """Return a `child` with these settings, whose keyword arguments are all the workflow's.
+
+        Raises:
+            InvalidWorkflowId: See `core.ids`.
+            UsageError: No such policy.
+        """
+        return ChildCall(ChildOptions(id=id, parent_close_policy=parent_close_policy))
+
+    async def __call__(self, workflow: ChildWorkflow | str, /, *args: Any, **kwargs: Any) -> Any:
+        """Return the result of `workflow`, a workflow or the name of one, as a run of its own.
+
+        The keyword arguments ``id`` and ``parent_close_policy`` are settings of the child; the
+        others are the workflow's input.  Cancelling the waiting task asks the child to stop, and
+        waits for its end (CH2).
+
+        Raises:
+            ChildWorkflowError: It failed, was cancelled or terminated, or another run with its id
+                is open.
+            InvalidPayload: The input does not fit the workflow's annotations.
+            UsageError: Not a workflow, or a setting that cannot be.
+        """
+        options = self._options
+        if options is None:
+            names = ChildOptions.__slots__
+            given = {name: kwargs.pop(name) for name in names if name in kwargs}
+            options = ChildOptions(**given)
+        execution = current("child()")
+        order = order_of_child(execution.definition.codec, workflow, args, kwargs, options)
+        return await _end_of_child(
+            execution, execution.order_child(order, _stem_of(execution.info))
+        )
+
+
+child = ChildCall()
+
+
+def _stem_of(info: RunInfo) -> str:
+    """Return what the ids of this run's children begin with; short enough for an id."""
+    stem = f"{info.workflow_id}.{info.run}"
+    if len(stem) <= WORKFLOW_ID_CHARS_MAX - _CHILD_SUFFIX_CHARS_MAX:
+        return stem
+    return f"{stem[:_STEM_CHARS]}~{digest(stem)[:16]}"
+
+
+async def _end_of_child(execution: Execution, ordered: Child) -> Any:
+    try:
+        await asyncio.shield(ordered.future)
+    except asyncio.CancelledError:
+        execution.cancel_child(ordered)
+        await asyncio.shield(ordered.future)
         raise
     return ordered.result(execution.definition.codec)
 

@@ -10,12 +10,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from orchestrator.core.definition import WorkflowDefinition
-from orchestrator.core.errors import ActivationFailed, ApplicationError, StepError
+from orchestrator.core.errors import (
+    ActivationFailed,
+    ApplicationError,
+    ChildWorkflowError,
+    StepError,
+)
 from orchestrator.core.failure import Failure, failure_of
 from orchestrator.core.limits import FAILURE_MESSAGE_CHARS_MAX, FAILURE_TRACEBACK_CHARS_MAX
 from orchestrator.core.places import in_words, place_of_traceback
 
-_FAILURES = (ApplicationError, StepError, TimeoutError, asyncio.CancelledError)
+_FAILURES = (
+    ApplicationError,
+    ChildWorkflowError,
+    StepError,
+    TimeoutError,
+    asyncio.CancelledError,
+)
 
 
 def is_failure(definition: WorkflowDefinition, error: BaseException) -> bool:

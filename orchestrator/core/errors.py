@@ -19,6 +19,7 @@ OrchestratorError             base; caught only at a process boundary
 │   ├── StepTimeout           one of its four time-outs
 │   ├── StepLost              its worker died, every time
 │   └── StepCancelled         cancelled or revoked
+├── ChildWorkflowError        a child ended without a result, or could not begin
 ├── ActivationFailed          the engine's own: the run is blocked, with the reason
 ├── StoreUnavailable          back off: no answer; what was asked may have happened
 └── QueryTimeout              back off: no orchestrator answered in time
@@ -279,6 +280,33 @@ class StepLost(StepError):
 
 class StepCancelled(StepError):
     """A step was cancelled or revoked before it gave a result."""
+
+
+class ChildWorkflowError(OrchestratorError):
+    """A child ended without a result.  Raised in workflow code, where the child was awaited.
+
+    `status` is "failed", "cancelled" or "terminated", or "refused": another run with its id was
+    open.
+    """
+
+    def __init__(self, id: str, workflow: str, run: int, status: str, failure: Failure) -> None:
+        super().__init__(id, workflow, run, status, failure)
+        self.id = id
+        self.workflow = workflow
+        self.run = run
+        self.status = status
+        self.failure = failure
+
+    @property
+    def type(self) -> str:
+        """Type of the failure that ended the child."""
+        return self.failure.type
+
+    def __str__(self) -> str:
+        return (
+            f"child {self.id} ({self.workflow}) {self.status}: "
+            f"{self.failure.type}: {self.failure.message}"
+        )
 
 
 class ActivationFailed(OrchestratorError):

@@ -41,7 +41,8 @@ class RunStarted(Event):
     """The first event of every history.
 
     `flags` are the numbered decisions of the engine that this run was born with (S9); `seed` feeds
-    the run's random numbers and never changes; `fingerprint` is the digest of its source.
+    the run's random numbers and never changes; `fingerprint` is the digest of its source.  `parent`
+    is {} or ``{"workflow": id, "run": number, "child": number}``: who ordered it.
     """
 
     workflow: str
@@ -54,6 +55,7 @@ class RunStarted(Event):
     engine: str = ""
     python: str = ""
     request_id: str = ""
+    parent: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,29 @@ class StepFailed(Event):
     kind: str
     failure: Failure
     may_have_run: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildCompleted(Event):
+    """A child's result.  A large one is a reference, as in `StepCompleted`."""
+
+    child: int
+    run: int
+    result: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildFailed(Event):
+    """A child ended without a result.
+
+    `kind` is one of "failed", "cancelled" and "terminated", or "refused": it never began, as
+    another run with its id was open; `run` is 0 then.
+    """
+
+    child: int
+    run: int
+    kind: str
+    failure: Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +141,8 @@ Input: TypeAlias = Union[
     RunStarted,
     StepCompleted,
     StepFailed,
+    ChildCompleted,
+    ChildFailed,
     TimerFired,
     SignalReceived,
     CancelRequested,
@@ -151,6 +178,30 @@ class StepCancelRequested(Event):
     """The workflow no longer wants a step; what became of it follows as an input."""
 
     step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildScheduled(Event):
+    """A run of another workflow was ordered, under `id`.
+
+    `args` is left as given, or a blob's reference; replay compares `args_digest`, as in
+    `StepScheduled`.  `parent_close_policy`: see `core.children`.
+    """
+
+    child: int
+    workflow: str
+    id: str
+    args_digest: str
+    args: Json = _untold(factory=list)
+    kwargs: Json = _untold(factory=dict)
+    parent_close_policy: str = _untold("terminate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildCancelRequested(Event):
+    """The workflow asks a child to stop; what became of it follows as an input."""
+
+    child: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +283,8 @@ class RunTerminated(Event):
 Command: TypeAlias = Union[
     StepScheduled,
     StepCancelRequested,
+    ChildScheduled,
+    ChildCancelRequested,
     TimerStarted,
     TimerCancelled,
     SignalRefused,

@@ -21,6 +21,8 @@ from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ActivationFailed, ActivationInterrupted
 from orchestrator.core.events import (
     CancelRequested,
+    ChildCompleted,
+    ChildFailed,
     Command,
     Input,
     RunCancelled,
@@ -42,6 +44,14 @@ from orchestrator.core.values import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParentInfo:
+    """Which run ordered this one."""
+
+    workflow_id: str
+    run: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """What `workflow.info` returns."""
 
@@ -50,6 +60,22 @@ class RunInfo:
     workflow: str
     version: str
     started_at_ms: int
+    parent: ParentInfo | None = None
+
+    @classmethod
+    def of(cls, workflow_id: str, run: int, started: RunStarted) -> "RunInfo":
+        """Return what the run's first event says of it."""
+        by = started.parent
+        return cls(
+            workflow_id=workflow_id,
+            run=run,
+            workflow=started.workflow,
+            version=started.version,
+            started_at_ms=started.at_ms,
+            parent=ParentInfo(workflow_id=str(by["workflow"]), run=int(str(by["run"])))
+            if by
+            else None,
+        )
 
 
 class Execution(Orders):
@@ -215,6 +241,12 @@ class Execution(Orders):
         if step.future is not None and not step.future.done():
             step.future.set_result(None)
 
+    def _settle_child(self, event: ChildCompleted | ChildFailed) -> None:
+        child = self._children.pop(event.child, None)
+        if child is not None:
+            child.outcome = event
+            child.future.set_result(None)
+
     def _fire(self, event: TimerFired) -> None:
         self.loop.fire(event.timer)
 
@@ -305,6 +337,8 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     RunStarted: Execution._start,
     StepCompleted: Execution._settle,
     StepFailed: Execution._settle,
+    ChildCompleted: Execution._settle_child,
+    ChildFailed: Execution._settle_child,
     TimerFired: Execution._fire,
     SignalReceived: Execution._receive,
     CancelRequested: Execution._cancel,

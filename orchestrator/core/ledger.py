@@ -5,7 +5,7 @@ any owner that reads the same history decides the same.
 
 L1  The ledger is a function of the events; nothing else changes it.
 L2  A step is in `steps` from its `StepScheduled` until it is settled; a timer in `timers` from
-    its start until it fired or was cancelled.
+    its start until it fired or was cancelled; a child in `children` until it has ended.
 L3  What arrives for something that is not outstanding is not the ledger's business: the caller asks
     first, and refuses it.
 """
@@ -44,6 +44,14 @@ class StepEntry:
     is_cancel_requested: bool = False
 
 
+@dataclass(slots=True)
+class ChildEntry:
+    """A child that has not ended, as far as the history tells."""
+
+    scheduled: e.ChildScheduled
+    is_cancel_requested: bool = False
+
+
 def _move_step(entry: StepEntry, fact: StepFact) -> None:
     state = next_step_state(entry.state, fact)
     assert state is not None, f"{fact.value} is not possible in state {entry.state.value}"
@@ -61,6 +69,7 @@ class Ledger:
     ending: e.Event | None = None
     steps: dict[int, StepEntry] = field(default_factory=dict)
     timers: dict[int, int] = field(default_factory=dict)
+    children: dict[int, ChildEntry] = field(default_factory=dict)
     signal_ids: set[str] = field(default_factory=set)
     request_ids: set[str] = field(default_factory=set)
     is_cancel_requested: bool = False
@@ -134,6 +143,13 @@ class Ledger:
                 self.parked.discard(event.step)
                 if not self.parked:
                     self._move(RunFact.STEP_UNPARKED)
+            case e.ChildScheduled():
+                self.children[event.child] = ChildEntry(event)
+            case e.ChildCancelRequested():
+                if event.child in self.children:
+                    self.children[event.child].is_cancel_requested = True
+            case e.ChildCompleted() | e.ChildFailed():
+                self.children.pop(event.child, None)
             case e.TimerStarted():
                 self.timers[event.timer] = event.due_at_ms
             case e.TimerFired() | e.TimerCancelled():
@@ -178,3 +194,4 @@ class Ledger:
         self.ending = event
         self.steps.clear()
         self.timers.clear()
+        self.children.clear()

@@ -1,13 +1,17 @@
 """What a run's code has ordered: the commands of one activation, the steps outstanding.
 
-O1  Steps, timers and sagas are numbered from 1, each in a row of their own, in the order of asking.
+O1  Steps, children, timers and sagas are numbered from 1, each in a row of their own, in the order
+    of asking.
 O2  What user code asks for while it only may read is refused; while it is unwound, it is forgotten.
 """
 
 from typing import NoReturn
 
+from orchestrator.core.children import Child, ChildOrder
 from orchestrator.core.errors import ActivationFailed, ActivationInterrupted, ForbiddenInWorkflow
 from orchestrator.core.events import (
+    ChildCancelRequested,
+    ChildScheduled,
     Command,
     StepCancelRequested,
     StepScheduled,
@@ -38,6 +42,8 @@ class Orders:
         self._failed: ActivationFailed | None = None
         self._steps: dict[int, Step] = {}
         self._step_count = 0
+        self._children: dict[int, Child] = {}
+        self._child_count = 0
         self._timer_count = 0
 
     def issue(self, command: Command) -> None:
@@ -99,6 +105,35 @@ class Orders:
         if step.outcome is None and not step.is_cancel_requested and step.number:
             step.is_cancel_requested = True
             self.issue(StepCancelRequested(at_ms=self.now_ms, step=step.number))
+
+    def order_child(self, order: ChildOrder, default_stem: str) -> Child:
+        """Order a run of another workflow; without an id it is called after `default_stem`."""
+        number = self._child_count + 1
+        workflow_id = order.id or f"{default_stem}.child-{number}"
+        child = Child(number, workflow_id, order, self.loop.create_future())
+        if self.loop.is_shut:
+            return child
+        self.issue(
+            ChildScheduled(
+                at_ms=self.now_ms,
+                child=number,
+                workflow=order.workflow,
+                id=workflow_id,
+                args_digest=digest([order.args, order.kwargs]),
+                args=order.args,
+                kwargs=order.kwargs,
+                parent_close_policy=order.parent_close_policy,
+            )
+        )
+        self._child_count = number
+        self._children[number] = child
+        return child
+
+    def cancel_child(self, child: Child) -> None:
+        """Ask a child that has not ended to stop; once."""
+        if child.number in self._children and not child.is_cancel_requested:
+            child.is_cancel_requested = True
+            self.issue(ChildCancelRequested(at_ms=self.now_ms, child=child.number))
 
     def start_timer(self, duration_ms: int) -> int:
         """See `loop.Host`."""

@@ -60,13 +60,7 @@ def replay(
     started = events[0] if events else None
     if not isinstance(started, RunStarted):
         raise ValueError(f"{workflow_id}: a history begins with RunStarted")
-    info = RunInfo(
-        workflow_id=workflow_id,
-        run=run,
-        workflow=started.workflow,
-        version=started.version,
-        started_at_ms=started.at_ms,
-    )
+    info = RunInfo.of(workflow_id, run, started)
     execution = Execution(definition, info, replaying=True)
     try:
         return _replayed(execution, events)

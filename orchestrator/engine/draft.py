@@ -15,6 +15,7 @@ from orchestrator.engine.ports import Outgoing
 from orchestrator.store.ports import (
     AttemptKey,
     Commit,
+    Letter,
     Message,
     RunKey,
     StepRow,
@@ -54,6 +55,7 @@ class Draft:
     inbox_ids: list[str] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
     steps_sent: dict[int, StepRow] = field(default_factory=dict)
     steps_resting: list[int] = field(default_factory=list)
     steps_settled: list[AttemptKey] = field(default_factory=list)
@@ -201,6 +203,7 @@ class Draft:
             timers_set=self.timers_set,
             timers_removed=list(self.timers_removed),
             messages=self.messages,
+            letters=self.letters,
             blocked=self.blocked,
             closed_at_ms=self.closed_at_ms,
         )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from orchestrator.core import events as e
 from orchestrator.core.values import Json
+from orchestrator.engine.children import parent_in
 from orchestrator.engine.turn import Turn
 
 #: Numbered decisions of this engine; a run keeps those it was born with (S9).
@@ -40,6 +41,7 @@ class Mail:
                 engine=self._turn.tools.engine_version,
                 python=platform.python_version(),
                 request_id=str(body.get("request_id") or ""),
+                parent=parent_in(body),
             )
         )
 
@@ -84,7 +86,7 @@ class Mail:
     def cancel(self, body: Mapping[str, Json]) -> None:
         """Somebody asks the run to stop: reason, request_id."""
         reason, request_id = str(body.get("reason") or ""), str(body.get("request_id") or "")
-        if self._is_new("cancel", request_id, asked=self._turn.ledger.is_cancel_requested):
+        if self._is_new("cancel", body, request_id, asked=self._turn.ledger.is_cancel_requested):
             at_ms = self._turn.at_ms
             event = e.CancelRequested(at_ms=at_ms, reason=reason, request_id=request_id)
             self._turn.inputs.append(event)
@@ -92,12 +94,19 @@ class Mail:
     def terminate(self, body: Mapping[str, Json]) -> None:
         """Somebody ends the run: reason, request_id."""
         reason, request_id = str(body.get("reason") or ""), str(body.get("request_id") or "")
-        if self._is_new("terminate", request_id, asked=self._turn.ledger.is_terminate_requested):
+        if self._is_new(
+            "terminate", body, request_id, asked=self._turn.ledger.is_terminate_requested
+        ):
             at_ms = self._turn.at_ms
             event = e.TerminateRequested(at_ms=at_ms, reason=reason, request_id=request_id)
             self._turn.inputs.append(event)
 
-    def _is_new(self, request: str, request_id: str, *, asked: bool) -> bool:
+    def _is_new(
+        self, request: str, body: Mapping[str, Json], request_id: str, *, asked: bool
+    ) -> bool:
+        parent = parent_in(body)
+        if parent and parent != self._turn.started.parent:
+            return False  # Meant for a child of that name, which this run is not.
         if request_id and request_id in self._turn.ledger.request_ids:
             return False  # The same request again: it has its event.
         if asked:

@@ -25,6 +25,7 @@ from orchestrator.core.values import loads
 from orchestrator.engine.cache import RunCache
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.leases import Leases
+from orchestrator.engine.letters import LetterStore, deliver
 from orchestrator.engine.local_steps import LocalSteps
 from orchestrator.engine.run import Arrival, LiveRun, Poke
 from orchestrator.engine.settings import EngineSettings
@@ -35,7 +36,6 @@ from orchestrator.store.ports import (
     CommitResult,
     InboxEntry,
     Kind,
-    OwnerStore,
     RunKey,
 )
 
@@ -63,7 +63,7 @@ class Owner:
 
     def __init__(
         self,
-        store: OwnerStore,
+        store: LetterStore,
         leases: Leases,
         tools: Tools,
         local: LocalSteps,
@@ -81,6 +81,8 @@ class Owner:
         self._resting: dict[RunKey, int] = {}
         self._doubted: set[RunKey] = set()
         self._pokes: set[RunKey] = set()
+        #: Partitions in which letters may lie that are not delivered.
+        self._with_letters: set[int] = set()
         self._sweep_at_ms = 0
         #: Steps sent and not heard of since nothing arrived for a while: whether to gather.
         self.in_flight = 0
@@ -95,6 +97,7 @@ class Owner:
         for partition in gained:
             self._cursors[partition] = _FROM_THE_START
             self._pokes.update(self._store.list_blocked(partition))
+            self._with_letters.add(partition)
             self._sweep_at_ms = 0
         if gained or lost:
             held = sorted(self._leases.tokens)
@@ -123,6 +126,7 @@ class Owner:
         self.cache.drop_where(lambda run: True)
         for partition in self._cursors:
             self._cursors[partition] = _FROM_THE_START
+            self._with_letters.add(partition)
         self._sweep_at_ms = 0
 
     # --- the cycle -------------------------------------------------------------------------------
@@ -141,6 +145,7 @@ class Owner:
         work = _Work()
         if self._resting:
             self._wake_resting()
+        self._deliver()
         cursors = {p: self._cursors[p] for p in self._leases.tokens}
         if not cursors:
             return 0
@@ -161,6 +166,12 @@ class Owner:
             work.add(key, Poke())
         self._pokes = set()
         return self._work_through(work, max(self._clock(), work.seen_ms)) if work.arrivals else 0
+
+    def _deliver(self) -> None:
+        """Deliver the letters that commits have written (C1)."""
+        for partition in list(self._with_letters):
+            if partition not in self._leases.tokens or not deliver(self._store, partition):
+                self._with_letters.discard(partition)
 
     def _sort(self, partition: int, entries: Sequence[InboxEntry], work: _Work) -> None:
         nobodys = []
@@ -226,6 +237,7 @@ class Owner:
         waiting = iter(work.arrivals.items())
         while batch := list(islice(waiting, RUNS_PER_COMMIT_MAX)):
             count += self._commit(self._work_on(batch, now_ms))
+            self._deliver()
             # A cycle over many runs that have to be replayed takes longer than a lease lasts.
             for partition in self._leases.renew_due(self._clock()):
                 self._forget_runs(partition)
@@ -325,6 +337,8 @@ class Owner:
             self._store.reject(fields, "the run has ended, or has not begun")
         run.undelivered = []
         self.in_flight += len(draft.messages)
+        if draft.letters:
+            self._with_letters.add(run.partition)
         for outgoing, token in draft.local_sent:
             self._local.submit(outgoing, token)
         for key in draft.local_cancelled:

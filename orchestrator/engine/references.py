@@ -10,7 +10,7 @@ from typing import TypeVar
 from orchestrator.core import events as e
 from orchestrator.core.blobs import find_blob_ref
 from orchestrator.core.errors import ActivationFailed, PayloadTooLarge
-from orchestrator.core.limits import EVENT_BYTES_MAX, INLINE_BYTES_MAX
+from orchestrator.core.limits import EVENT_BYTES_MAX, INLINE_BYTES_MAX, PAYLOAD_BYTES_MAX
 from orchestrator.core.values import Json, canonical
 from orchestrator.engine.ports import BlobStore
 
@@ -30,7 +30,11 @@ def as_recorded(command: e.Command, blobs: BlobStore) -> tuple[e.Command, bytes]
     if len(data) <= INLINE_BYTES_MAX:
         return command, data
     try:
-        if isinstance(command, e.StepScheduled):
+        if isinstance(command, e.ChildScheduled):
+            size = len(canonical([command.args, command.kwargs]))
+            if size > PAYLOAD_BYTES_MAX:
+                raise PayloadTooLarge(f"input of child {command.id}", size, PAYLOAD_BYTES_MAX)
+        if isinstance(command, e.StepScheduled | e.ChildScheduled):
             args, kwargs = _by_reference(command.args, blobs), _by_reference(command.kwargs, blobs)
             command = replace(command, args=args, kwargs=kwargs)
         elif isinstance(command, e.RunCompleted):
@@ -53,7 +57,7 @@ def with_values(event: AnyEvent, blobs: BlobStore) -> AnyEvent:
     Raises:
         StoreUnavailable: A blob is missing, or does not match its digest.
     """
-    if isinstance(event, e.StepCompleted):
+    if isinstance(event, e.StepCompleted | e.ChildCompleted):
         ref = find_blob_ref(event.result)
         if ref is not None:
             return replace(event, result=blobs.get(ref))

@@ -24,6 +24,7 @@ from orchestrator.core.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX
 from orchestrator.core.replay import Replayed, replay
 from orchestrator.core.values import Json, canonical
 from orchestrator.engine.attempts import Attempts
+from orchestrator.engine.children import Children
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.mail import Mail
 from orchestrator.engine.questions import Questions
@@ -64,6 +65,7 @@ class LiveRun:
         self._turn = Turn(key, tools)
         self._mail = Mail(self._turn)
         self._attempts = Attempts(self._turn)
+        self._children = Children(self._turn)
         self.questions = Questions(self._turn, lambda: self._execution)
         self._execution: Execution | None = None
         self._published: bytes | None = None
@@ -76,6 +78,7 @@ class LiveRun:
             Kind.OUTCOME: self._attempts.outcome,
             Kind.LATE_OUTCOME: self._attempts.late_outcome,
             Kind.DECISION: self._attempts.decide,
+            Kind.CHILD: self._children.take_end,
         }
 
     @property
@@ -244,14 +247,7 @@ class LiveRun:
         definition, started = self._turn.definition, event
         if definition is None:
             raise self._unknown_workflow()
-        info = RunInfo(
-            workflow_id=self.key.workflow_id,
-            run=self.key.run,
-            workflow=started.workflow,
-            version=started.version,
-            started_at_ms=started.at_ms,
-        )
-        return Execution(definition, info)
+        return Execution(definition, RunInfo.of(self.key.workflow_id, self.key.run, started))
 
     def _issue(self, commands: Sequence[e.Command]) -> None:
         """Record commands, and what each means for the store; all of them, or none.
@@ -266,36 +262,47 @@ class LiveRun:
             )
         recorded = [as_recorded(command, self._tools.blobs) for command in commands]
         published = self._encoded_state()
-        for command, data in recorded:
+        for asked, (command, data) in zip(commands, recorded, strict=True):
             if isinstance(command, e.ENDINGS):
                 self._end(command, data)
                 continue
             turn.draft.append(command, data)
-            match command:
-                case e.StepScheduled():
-                    self._attempts.schedule(turn.ledger.steps[command.step])
-                case e.StepCancelRequested():
-                    self._attempts.cancel(command.step)
-                case e.TimerStarted():
-                    timer = turn.draft.timer(TimerKind.SLEEP, command.timer)
-                    turn.draft.set_timer(timer, command.due_at_ms)
-                case e.TimerCancelled():
-                    turn.draft.remove_timer(turn.draft.timer(TimerKind.SLEEP, command.timer))
-                case _:
-                    pass  # The others mean nothing to the store.
+            if isinstance(asked, e.ChildScheduled):
+                # Its start carries the input, which the event may only refer to.
+                self._children.schedule(asked)
+            else:
+                self._tell_store(command)
         if published is not None and published != self._published:
             self._published = published
             turn.draft.fields["state"] = published.decode()
 
+    def _tell_store(self, command: e.Command) -> None:
+        draft = self._turn.draft
+        match command:
+            case e.StepScheduled():
+                self._attempts.schedule(self._turn.ledger.steps[command.step])
+            case e.StepCancelRequested():
+                self._attempts.cancel(command.step)
+            case e.ChildCancelRequested():
+                self._children.cancel(command.child)
+            case e.TimerStarted():
+                draft.set_timer(draft.timer(TimerKind.SLEEP, command.timer), command.due_at_ms)
+            case e.TimerCancelled():
+                draft.remove_timer(draft.timer(TimerKind.SLEEP, command.timer))
+            case _:
+                pass  # The others mean nothing to the store.
+
     def _end(self, ending: e.Event, data: bytes) -> None:
         draft, at_ms = self._turn.draft, self._turn.at_ms
         # What is outstanding is known only until the ledger takes the ending.
+        self._children.leave(ending)
         draft.close(at_ms)
         draft.append(ending, data)
         draft.fields["closed_at_ms"] = str(at_ms)
         match ending:
             case e.RunCompleted():
                 draft.fields["result"] = canonical(ending.result).decode()
+                self._children.tell_parent(self.status, result=ending.result, failure=None)
                 return
             case e.RunFailed():
                 failure = ending.failure
@@ -306,6 +313,7 @@ class LiveRun:
             case _:
                 raise AssertionError(f"{type(ending).__name__} ends no run")
         draft.fields["failure"] = canonical(failure.as_json()).decode()
+        self._children.tell_parent(self.status, failure=failure)
 
     # --- blocked runs ----------------------------------------------------------------------------
 

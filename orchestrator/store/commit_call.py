@@ -43,6 +43,10 @@ def commit_call(keys: Keys, token: str, commit: Commit, *, direct_queues: bool) 
         *_list((step,) for step in commit.steps_resting),
         *_list((step, _cancelled_rest(step)) for step in commit.steps_cancelled),
         *_list((index_of.get(m.queue, 0), m.queue, m.body) for m in commit.messages),
+        *_list(
+            (one.kind.value, one.workflow_id, one.run, one.request, canonical(dict(one.body)))
+            for one in commit.letters
+        ),
     ]
     return run_script("commit", "commit_run", [*names, *queues], arguments)
 
@@ -62,6 +66,7 @@ def _names(keys: Keys, commit: Commit) -> list[str]:
         keys.closed(partition),
         keys.blocked(partition),
         keys.outbox(partition),
+        keys.letters(partition),
     ]
 
 

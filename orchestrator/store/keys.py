@@ -13,6 +13,7 @@ With the default prefix ``orc``, for partition p:
     orc:{p}:open, orc:{p}:closed         zset    start or end ms → <workflow> or <workflow>.<run>
     orc:{p}:blocked                      set     <workflow>.<run>
     orc:{p}:outbox                       stream  queue, body: for a broker that is elsewhere
+    orc:{p}:letters                      stream  kind, workflow, run, request, body: for other runs
     orc:{p}:answer:<id>                  list    one reply to a query, with expiry
     orc:signals                          stream  the door for people
     orc:signals:rejected                 stream  signals no run could take, with the reason
@@ -91,6 +92,10 @@ class Keys:
     def outbox(self, partition: int) -> str:
         """Stream: messages for a broker that is elsewhere."""
         return self._at(partition, "outbox")
+
+    def letters(self, partition: int) -> str:
+        """Stream: what runs have to say to other runs."""
+        return self._at(partition, "letters")
 
     def answer(self, partition: int, reply_to: str) -> str:
         """List: one reply to a query."""

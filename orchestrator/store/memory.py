@@ -26,6 +26,7 @@ from orchestrator.store.ports import (
     Due,
     InboxEntry,
     Kind,
+    Letter,
     Message,
     PostAnswer,
     Posted,
@@ -158,7 +159,7 @@ class MemoryStore:
         """See `OwnerStore.sweep`."""
         with self._changed:
             now_ms = self.clock.now_ms
-            return now_ms, {p: _due(self._parts[p], now_ms, count) for p in partitions}
+            return now_ms, {p: self._parts[p].due(now_ms, count) for p in partitions}
 
     def commit(self, commits: Sequence[tuple[str, Commit]]) -> list[CommitResult | None]:
         """See `OwnerStore.commit`."""
@@ -231,6 +232,17 @@ class MemoryStore:
         with self._changed:
             for entry_id in ids:
                 self._door.pop(entry_id, None)
+
+    def read_letters(self, partition: int, *, count: int) -> list[tuple[str, Letter]]:
+        """See `OwnerStore.read_letters`."""
+        with self._changed:
+            return list(self._parts[partition].letters.items())[:count]
+
+    def ack_letters(self, partition: int, ids: Sequence[str]) -> None:
+        """See `OwnerStore.ack_letters`."""
+        with self._changed:
+            for entry_id in ids:
+                self._parts[partition].letters.pop(entry_id, None)
 
     def read_outbox(self, partition: int, *, count: int) -> list[tuple[str, Message]]:
         """See `OwnerStore.read_outbox`."""
@@ -364,32 +376,12 @@ class MemoryStore:
     ) -> list[dict[str, str]]:
         """See `ClientStore.list_runs`.  Each id is listed once, with its latest run."""
         with self._changed:
-            found: list[tuple[int, str]] = []
-            for part in self._parts:
-                if open:
-                    found += [(at, workflow_id) for workflow_id, at in part.open.items()]
-                if closed:
-                    found += [
-                        (at, key.workflow_id)
-                        for key, at in part.closed.items()
-                        if part.rows[key.workflow_id]["run"] == str(key.run)
-                    ]
-            found.sort(reverse=True)
-            return [
-                {**self._of(workflow_id).rows[workflow_id], "workflow_id": workflow_id}
-                for _, workflow_id in found[:count]
+            found = [
+                one for part in self._parts for one in part.list_runs(open=open, closed=closed)
             ]
+            found.sort(key=lambda row: row[0], reverse=True)
+            return [{**row, "workflow_id": workflow_id} for (_, workflow_id), row in found[:count]]
 
 
 def _start(answer: StartAnswer, row: Mapping[str, str]) -> Start:
     return Start(answer=answer, run=int(row["run"]), status=row["status"])
-
-
-def _due(part: Partition, now_ms: int, count: int) -> Due:
-    timers = sorted(part.timers.items(), key=lambda item: (item[1], str(item[0])))
-    claims = sorted(part.claims.items(), key=lambda item: (item[1], str(item[0])))
-    return Due(
-        timers=[timer for timer, at in timers if at <= now_ms][:count],
-        claims=[key for key, at in claims if at <= now_ms][:count],
-        next_due_ms=next((at for _, at in timers if at > now_ms), None),
-    )

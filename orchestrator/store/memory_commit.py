@@ -26,6 +26,8 @@ def apply_commit(partition: Partition, token: str, commit: Commit, *, now_ms: in
         partition.inbox.pop(entry_id, None)
     _change_timers(partition, commit)
     _change_steps(partition, commit, now_ms)
+    for letter in commit.letters:
+        partition.letters[partition.next_id()] = letter
     if commit.blocked is not None:
         (partition.blocked.add if commit.blocked else partition.blocked.discard)(key)
     if commit.closed_at_ms is not None:

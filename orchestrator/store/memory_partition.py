@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 from orchestrator.store.ports import (
     AttemptKey,
+    Due,
     InboxEntry,
     Kind,
+    Letter,
     Message,
     RunKey,
     StoredEvent,
@@ -61,6 +63,7 @@ class Partition:
     closed: dict[RunKey, int] = field(default_factory=dict)
     blocked: set[RunKey] = field(default_factory=set)
     outbox: dict[str, Message] = field(default_factory=dict)
+    letters: dict[str, Letter] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def next_id(self) -> str:
@@ -78,6 +81,26 @@ class Partition:
         """Return whether the lease is held under `token` now."""
         lease = self.lease
         return lease is not None and lease.token == token and lease.expires_at_ms > now_ms
+
+    def due(self, now_ms: int, count: int) -> Due:
+        """Return up to `count` due timers and expired claims; see `OwnerStore.sweep`."""
+        timers = sorted(self.timers.items(), key=lambda item: (item[1], str(item[0])))
+        claims = sorted(self.claims.items(), key=lambda item: (item[1], str(item[0])))
+        return Due(
+            timers=[timer for timer, at in timers if at <= now_ms][:count],
+            claims=[key for key, at in claims if at <= now_ms][:count],
+            next_due_ms=next((at for _, at in timers if at > now_ms), None),
+        )
+
+    def list_runs(
+        self, *, open: bool, closed: bool
+    ) -> Iterator[tuple[tuple[int, str], dict[str, str]]]:
+        """Yield the latest run of each id: instant of start or end with the id, and its row."""
+        for workflow_id, at in self.open.items() if open else ():
+            yield (at, workflow_id), self.rows[workflow_id]
+        for key, at in self.closed.items() if closed else ():
+            if self.rows[key.workflow_id]["run"] == str(key.run):
+                yield (at, key.workflow_id), self.rows[key.workflow_id]
 
     def find_step(self, key: RunKey, step: int) -> dict[str, str] | None:
         """Return the row of an outstanding step, or None."""

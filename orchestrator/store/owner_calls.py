@@ -1,4 +1,4 @@
-"""Calls about partitions, as owners make them: leases, inbox, sweep, door, outbox, answers."""
+"""Calls about partitions, as owners make them: leases, inbox, sweep, door, letters, outbox, …."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from orchestrator.store.ports import (
     Due,
     InboxEntry,
     Kind,
+    Letter,
     Message,
     RunKey,
     TimerKey,
@@ -223,6 +224,37 @@ def ack_door(keys: Keys, ids: Sequence[str]) -> Flow[None]:
     """See `OwnerStore.ack_door`."""
     if ids:
         yield from ask(command("ack_door", "XDEL", keys.door, *ids))
+
+
+def read_letters(keys: Keys, partition: int, count: int) -> Flow[list[tuple[str, Letter]]]:
+    """See `OwnerStore.read_letters`."""
+    name = keys.letters(partition)
+    lines = yield from ask(command("read_letters", "XRANGE", name, "-", "+", "COUNT", count))
+    found: list[tuple[str, Letter]] = []
+    unreadable: list[Call] = []
+    for entry_id, fields in lines:
+        # The same fields as an inbox entry, and one more.
+        entry = _parse(entry_id, fields)
+        if isinstance(entry, InboxEntry):
+            request = text(fields.get(b"request", b""))
+            letter = Letter(
+                kind=entry.kind,
+                workflow_id=entry.workflow_id,
+                run=entry.run,
+                request=request,
+                body=entry.body,
+            )
+            found.append((entry.id, letter))
+        else:
+            unreadable += _move_to_rejected(keys, name.encode(), entry_id, fields, entry)
+    yield from ask_all(unreadable)
+    return found
+
+
+def ack_letters(keys: Keys, partition: int, ids: Sequence[str]) -> Flow[None]:
+    """See `OwnerStore.ack_letters`."""
+    if ids:
+        yield from ask(command("ack_letters", "XDEL", keys.letters(partition), *ids))
 
 
 def read_outbox(keys: Keys, partition: int, count: int) -> Flow[list[tuple[str, Message]]]:

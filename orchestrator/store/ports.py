@@ -130,6 +130,7 @@ class Kind(Enum):
     LATE_OUTCOME = "late_outcome"  #: of an attempt that was already given up (H6)
     DECISION = "decision"  #: a person's, about a parked step
     QUERY = "query"
+    CHILD = "child"  #: what became of a child, for its parent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +165,22 @@ class Message:
 
     queue: str
     body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """What one run has to say to another, wherever that one's partition is.
+
+    Kept from the commit that writes it until it is delivered: perhaps twice, so that whoever gets
+    it knows it again.  A START opens a run under `request`; every other kind is for run `run`, 0
+    for whichever is open.
+    """
+
+    kind: Kind
+    workflow_id: str
+    run: int = 0
+    request: str = ""
+    body: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +224,7 @@ class Commit:
         timers_removed: Timers to remove; one that is not there is no error.
         messages: For the broker: pushed in the same act where it is the same Redis and database,
             into the outbox otherwise.
+        letters: For other runs; they lie in the partition's letters until they are delivered.
         blocked: True and False mark the run in the set of blocked runs; None leaves it.
         closed_at_ms: The run ends: it leaves the open set; whatever is left of its steps goes.
     """
@@ -227,6 +245,7 @@ class Commit:
     timers_set: Mapping[TimerKey, int] = field(default_factory=dict)
     timers_removed: Sequence[TimerKey] = ()
     messages: Sequence[Message] = ()
+    letters: Sequence[Letter] = ()
     blocked: bool | None = None
     closed_at_ms: int | None = None
 
@@ -369,6 +388,14 @@ class OwnerStore(Protocol):
         """Remove lines of the signal door that were passed on."""
         ...
 
+    def read_letters(self, partition: int, *, count: int) -> list[tuple[str, Letter]]:
+        """Return the oldest letters not delivered yet, with their ids."""
+        ...
+
+    def ack_letters(self, partition: int, ids: Sequence[str]) -> None:
+        """Remove letters that were delivered."""
+        ...
+
     def read_outbox(self, partition: int, *, count: int) -> list[tuple[str, Message]]:
         """Return the oldest messages the broker has not got yet, with their ids."""
         ...
@@ -475,7 +502,8 @@ class ClientStore(Protocol):
     def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
         """Open the next run of an id and post its START, in one act (H8).
 
-        Body: workflow (the type's name), args, kwargs.
+        Body: workflow (the type's name), args, kwargs; of a child also parent (workflow, run,
+        child).
         """
         ...
 
@@ -485,8 +513,8 @@ class ClientStore(Protocol):
         """Put a message for a run into its inbox; `run` 0 is whichever is open now.
 
         Bodies: SIGNAL signal, signal_id, payload; CANCEL and TERMINATE reason, request_id;
-        DECISION step, decision, reason, by; QUERY query, args, reply_to, deadline_ms.  A QUERY
-        goes to a closed run too.
+        DECISION step, decision, reason, by; QUERY query, args, reply_to, deadline_ms; CHILD child,
+        run, status, and result or failure.  A QUERY goes to a closed run too.
         """
         ...
 

@@ -31,6 +31,7 @@ from orchestrator.store.ports import (
     Due,
     InboxEntry,
     Kind,
+    Letter,
     Message,
     PostAnswer,
     Posted,
@@ -175,6 +176,14 @@ class RedisStore:
     def ack_door(self, ids: Sequence[str]) -> None:
         """See `OwnerStore.ack_door`."""
         self._executor.run(owner_calls.ack_door(self.keys, ids))
+
+    def read_letters(self, partition: int, *, count: int) -> list[tuple[str, Letter]]:
+        """See `OwnerStore.read_letters`."""
+        return self._executor.run(owner_calls.read_letters(self.keys, partition, count))
+
+    def ack_letters(self, partition: int, ids: Sequence[str]) -> None:
+        """See `OwnerStore.ack_letters`."""
+        self._executor.run(owner_calls.ack_letters(self.keys, partition, ids))
 
     def read_outbox(self, partition: int, *, count: int) -> list[tuple[str, Message]]:
         """See `OwnerStore.read_outbox`."""

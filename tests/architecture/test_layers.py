@@ -62,7 +62,7 @@ CORE_STDLIB = [
     *("__future__", "abc", "asyncio", "binascii", "bisect", "collections", "contextlib"),
     *("contextvars", "copy", "dataclasses", "datetime", "enum", "functools", "hashlib", "heapq"),
     *("inspect", "itertools", "json", "linecache", "math", "operator", "re", "sys"),
-    *("traceback", "types", "typing", "typing_extensions", "warnings", "weakref"),
+    *("traceback", "types", "typing", "unicodedata", "typing_extensions", "warnings", "weakref"),
     # Types of values that are given their seed or their bits.
     *("random.Random", "uuid.UUID"),
 ]

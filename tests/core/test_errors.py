@@ -32,6 +32,7 @@ ERRORS: list[BaseException] = [
     errors.StepTimeout(1, "tasks.charge", 2, FAILURE),
     errors.StepLost(1, "tasks.charge", 2, FAILURE),
     errors.StepCancelled(1, "tasks.charge", 2, FAILURE),
+    errors.ChildWorkflowError("order-42.1.child-1", "ship", 1, "failed", FAILURE),
     errors.ActivationFailed("bug", "KeyError: x", "sagas/order.py:57", "tb", "A", "B"),
     errors.StoreUnavailable("append", "connection refused"),
     errors.QueryTimeout("w-1", "count", 500),

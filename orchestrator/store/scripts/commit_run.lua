@@ -11,7 +11,8 @@
 -- KEYS[9]  closed    zset
 -- KEYS[10] blocked   set
 -- KEYS[11] outbox    stream, fields queue and body
--- KEYS[12 ..]        broker queues, lists; only where the broker is this very database
+-- KEYS[12] letters   stream, fields kind, workflow, run, request and body
+-- KEYS[13 ..]        broker queues, lists; only where the broker is this very database
 --
 -- ARGV[1]  token            of the lease
 -- ARGV[2]  workflow         id
@@ -21,7 +22,7 @@
 -- ARGV[6]  blocked          "1" mark, "0" unmark, "" leave
 -- ARGV[7]  closed_at_ms     "" while the run goes on
 -- ARGV[8]  claim_ttl_ms     of steps the owner claims itself
--- Then thirteen lists, each as its number of rows and then the rows:
+-- Then fourteen lists, each as its number of rows and then the rows:
 --   given_up        step, attempt
 --   unposted        step, attempt
 --   unclaimed       step, attempt
@@ -35,6 +36,7 @@
 --   resting         step
 --   cancelled       step, rest of the outcome's JSON after '{"attempt":<attempt>,'
 --   messages        index of the queue among KEYS or "0" for the outbox, queue, body
+--   letters         kind, workflow, run, request, body
 --
 -- Returns "committed" | "fenced" | "conflict" | "claimed"
 --
@@ -217,6 +219,12 @@ for i = first, last, 3 do
     else
         redis.call("LPUSH", KEYS[tonumber(ARGV[i])], ARGV[i + 2])
     end
+end
+
+first, last = next_list(5)
+for i = first, last, 5 do
+    redis.call("XADD", KEYS[12], "*", "kind", ARGV[i], "workflow", ARGV[i + 1],
+        "run", ARGV[i + 2], "request", ARGV[i + 3], "body", ARGV[i + 4])
 end
 
 local name = workflow .. "." .. run

@@ -1,0 +1,131 @@
+"""Children: runs of other workflows, ordered by this one.
+
+CH1  A child has an id of its own and a history of its own.  What became of it is an input of the
+     parent's; that, and who ordered it, is all that the two histories say of each other.
+CH2  Whoever waits for a child and is cancelled asks it to stop, and waits for its end: a child
+     cleans up.  A second cancellation does not wait.
+CH3  When the parent ends first, its `parent_close_policy` says what becomes of the child:
+     "terminate" (no further code of it runs, but for compensations), "request_cancel" or "abandon".
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+from orchestrator.core.definition import Codec, WorkflowDefinition
+from orchestrator.core.errors import ApplicationError, ChildWorkflowError, UsageError
+from orchestrator.core.events import ChildCompleted, ChildFailed
+from orchestrator.core.ids import checked_workflow_id
+from orchestrator.core.steps import return_type
+from orchestrator.core.values import Json
+
+ParentClosePolicy = Literal["terminate", "request_cancel", "abandon"]
+
+
+@runtime_checkable
+class ChildWorkflow(Protocol):
+    """What `workflow.child` needs of the thing it is given: what ``@orc.workflow`` returns."""
+
+    definition: WorkflowDefinition
+
+    def encode_input(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], /
+    ) -> tuple[list[Json], dict[str, Json]]:
+        """Validate a call against the function's signature and return it as JSON."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildOrder:
+    """What is asked for.  `id` is "" for one that is made from the parent's."""
+
+    workflow: str
+    id: str
+    args: list[Json]
+    kwargs: dict[str, Json]
+    parent_close_policy: ParentClosePolicy
+    returns: Any = None  #: the declared type of the result; None for plain JSON
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """A child that was ordered.  `outcome` is None until it has ended."""
+
+    number: int
+    id: str
+    order: ChildOrder
+    future: asyncio.Future[Any]
+    outcome: ChildCompleted | ChildFailed | None = None
+    is_cancel_requested: bool = False
+
+    def result(self, codec: Codec) -> Any:
+        """Return the result as the workflow's declared type, or raise what the failure means.
+
+        Raises:
+            ChildWorkflowError: It ended without a result.
+        """
+        outcome = self.outcome
+        assert outcome is not None, "asked before the child has ended"
+        if isinstance(outcome, ChildCompleted):
+            returns = self.order.returns
+            return outcome.result if returns is None else codec.decode(returns, outcome.result)
+        failure = outcome.failure
+        cause = ApplicationError(
+            failure.message, failure.type, failure.non_retryable, None, failure.details
+        )
+        raise ChildWorkflowError(
+            self.id, self.order.workflow, outcome.run, outcome.kind, failure
+        ) from cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildOptions:
+    """Settings of one child; see the module, and `core.ids` for what an id may be."""
+
+    id: str | None = None
+    parent_close_policy: ParentClosePolicy = "terminate"
+
+    def __post_init__(self) -> None:
+        if self.id is not None:
+            checked_workflow_id(self.id)
+        if self.parent_close_policy not in get_args(ParentClosePolicy):
+            raise UsageError(
+                f"parent_close_policy is {self.parent_close_policy!r}; "
+                f"it is one of {', '.join(get_args(ParentClosePolicy))}"
+            )
+
+
+def order_of_child(
+    codec: Codec,
+    workflow: ChildWorkflow | str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    options: ChildOptions,
+) -> ChildOrder:
+    """Return the order for a run of `workflow` with this input.
+
+    Raises:
+        InvalidPayload: The input does not fit the workflow's annotations.
+        TypeError: An argument that has no JSON form.
+        UsageError: Not a workflow.
+    """
+    returns = None
+    if isinstance(workflow, str):
+        name = workflow
+        input_args = [codec.encode(one) for one in args]
+        input_kwargs = {key: codec.encode(one) for key, one in kwargs.items()}
+    elif isinstance(workflow, ChildWorkflow):
+        name = workflow.definition.name
+        input_args, input_kwargs = workflow.encode_input(args, kwargs)
+        returns = return_type(workflow.definition.function)
+    else:
+        raise UsageError(f"a child is a workflow or its name, not {type(workflow).__name__}")
+    return ChildOrder(
+        workflow=name,
+        id=options.id or "",
+        args=input_args,
+        kwargs=input_kwargs,
+        parent_close_policy=options.parent_close_policy,
+        returns=returns,
+    )

@@ -1,0 +1,109 @@
+"""What children mean for the store: letters to them, and what comes back.
+
+A child's run knows who ordered it by the first event of its history, and tells it of its end in
+the very commit that ends it.
+"""
+
+from collections.abc import Mapping
+
+from orchestrator.core import events as e
+from orchestrator.core.failure import Failure
+from orchestrator.core.values import Json
+from orchestrator.engine.turn import Turn
+from orchestrator.store.ports import Kind, Letter
+
+#: What a parent's end does to a child, by the child's policy.
+_STOPS = {"terminate": Kind.TERMINATE, "request_cancel": Kind.CANCEL}
+
+
+def parent_in(body: Mapping[str, Json]) -> dict[str, Json]:
+    """Return which run ordered what `body` asks for: workflow, run, child; {} for none."""
+    parent = body.get("parent")
+    return parent if isinstance(parent, dict) else {}
+
+
+class Children:
+    """A run's children, and its own parent."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+
+    def schedule(self, ordered: e.ChildScheduled) -> None:
+        """Send a start; `ordered` has the input itself, not a reference to it."""
+        body: dict[str, Json] = {
+            "workflow": ordered.workflow,
+            "args": ordered.args,
+            "kwargs": ordered.kwargs,
+            "parent": self._as_parent(ordered.child),
+        }
+        request = f"{self._turn.key}.child-{ordered.child}"
+        self._turn.draft.letters.append(
+            Letter(kind=Kind.START, workflow_id=ordered.id, request=request, body=body)
+        )
+
+    def cancel(self, child: int) -> None:
+        """Ask a child to stop."""
+        entry = self._turn.ledger.children.get(child)
+        if entry is not None:
+            self._stop(entry.scheduled, Kind.CANCEL, f"{self._turn.key} asks for it")
+
+    def leave(self, ending: e.Event) -> None:
+        """Do what the policies say of children that outlive this run; before it is appended."""
+        for entry in self._turn.ledger.children.values():
+            kind = _STOPS.get(entry.scheduled.parent_close_policy)
+            if kind is not None:
+                reason = f"{type(ending).__name__} of its parent {self._turn.key}"
+                self._stop(entry.scheduled, kind, reason)
+
+    def tell_parent(self, status: str, *, result: Json = None, failure: Failure | None) -> None:
+        """Tell the run that ordered this one, if one did, how it ended."""
+        parent = self._turn.started.parent
+        if not parent:
+            return
+        body: dict[str, Json] = {
+            "child": parent["child"],
+            "run": self._turn.key.run,
+            "status": status,
+        }
+        body |= {"result": result} if failure is None else {"failure": failure.as_json()}
+        workflow_id, run = str(parent["workflow"]), int(str(parent["run"]))
+        self._turn.draft.letters.append(
+            Letter(kind=Kind.CHILD, workflow_id=workflow_id, run=run, body=body)
+        )
+
+    def take_end(self, body: Mapping[str, Json]) -> None:
+        """A child has ended, or could not begin: child, run, status, and result or failure."""
+        number, run, failure = body.get("child"), body.get("run"), body.get("failure")
+        if number not in self._turn.ledger.children:
+            return  # The same end again: it has its event.
+        assert isinstance(number, int)
+        assert isinstance(run, int)
+        at_ms = self._turn.at_ms
+        if isinstance(failure, dict):
+            self._turn.inputs.append(
+                e.ChildFailed(
+                    at_ms=at_ms,
+                    child=number,
+                    run=run,
+                    kind=str(body.get("status")),
+                    failure=Failure.from_json(failure),
+                )
+            )
+        else:
+            result = body.get("result")
+            self._turn.inputs.append(
+                e.ChildCompleted(at_ms=at_ms, child=number, run=run, result=result)
+            )
+
+    def _stop(self, ordered: e.ChildScheduled, kind: Kind, reason: str) -> None:
+        # A stranger that has the id meanwhile is not stopped: it knows that it has another parent.
+        body: dict[str, Json] = {
+            "reason": reason,
+            "request_id": f"{self._turn.key}.child-{ordered.child}.{kind.value}",
+            "parent": self._as_parent(ordered.child),
+        }
+        self._turn.draft.letters.append(Letter(kind=kind, workflow_id=ordered.id, body=body))
+
+    def _as_parent(self, child: int) -> dict[str, Json]:
+        key = self._turn.key
+        return {"workflow": key.workflow_id, "run": key.run, "child": child}

@@ -1,0 +1,57 @@
+"""Letters: what one run has to say to another, delivered wherever that one's partition is.
+
+LE1  A letter lies in its writer's partition from the commit that wrote it until it is delivered.
+LE2  One that is delivered twice, after a crash in between, changes nothing the second time: a start
+     knows its request, a child's end is no longer waited for, a stop names the child it is for.
+"""
+
+import logging
+from typing import Protocol
+
+from orchestrator.core.failure import Failure
+from orchestrator.store.ports import (
+    ClientStore,
+    Kind,
+    Letter,
+    OwnerStore,
+    PostedAnswer,
+    StartAnswer,
+)
+
+logger = logging.getLogger("orchestrator.engine")
+
+_BATCH_MAX = 200
+
+
+class LetterStore(OwnerStore, ClientStore, Protocol):
+    """The store as the delivery needs it."""
+
+
+def deliver(store: LetterStore, partition: int) -> bool:
+    """Deliver the oldest letters of a partition; return whether there may be more.
+
+    Raises:
+        StoreUnavailable: No answer; what was not removed is delivered again (LE2).
+    """
+    entries = store.read_letters(partition, count=_BATCH_MAX)
+    for _, letter in entries:
+        if letter.kind is Kind.START:
+            _start(store, letter)
+        else:
+            posted = store.post(letter.workflow_id, letter.kind, letter.body, run=letter.run)
+            if posted.answer is not PostedAnswer.POSTED:
+                about = f"{letter.kind.value} for {letter.workflow_id}"
+                logger.info("%s: the run is %s", about, posted.answer.value)
+    store.ack_letters(partition, [entry_id for entry_id, _ in entries])
+    return len(entries) == _BATCH_MAX
+
+
+def _start(store: LetterStore, letter: Letter) -> None:
+    started = store.start(letter.workflow_id, request_id=letter.request, body=letter.body)
+    parent = letter.body.get("parent")
+    if started.answer is not StartAnswer.EXISTS or not isinstance(parent, dict):
+        return
+    message = f"{letter.workflow_id} is {started.status} as run {started.run}, by another request"
+    failure = Failure(type="WorkflowAlreadyStarted", message=message)
+    told = {"child": parent["child"], "run": 0, "status": "refused", "failure": failure.as_json()}
+    store.post(str(parent["workflow"]), Kind.CHILD, told, run=int(str(parent["run"])))

@@ -9,7 +9,7 @@ from asyncio import events
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from random import Random
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 from orchestrator.core import randomness
@@ -28,6 +28,9 @@ from orchestrator.core.options import StepOptions
 from orchestrator.core.retry import Retry
 from orchestrator.core.steps import OPTION_NAMES, Step, order_of
 from orchestrator.core.values import digest
+
+if TYPE_CHECKING:
+    from orchestrator.core.generators import Generator
 
 T = TypeVar("T")
 
@@ -274,6 +277,17 @@ def random() -> Random:
     execution = current("random()")
     assert execution.random is not None
     return execution.random
+
+
+def rng(name: str) -> "Generator":
+    """Return a numpy generator of the run's own for `name`; the next call returns the same one.
+
+    Its stream follows from the run's seed and the name alone.
+
+    Raises:
+        UsageError: numpy is not installed.
+    """
+    return current("rng()").generator(name)
 
 
 def uuid4() -> UUID:

@@ -221,6 +221,15 @@ class TimerCancelled(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratorOpened(Event):
+    """The workflow asked for the random numbers of `name`; `probe` is what numpy draws here."""
+
+    name: str
+    scheme: str
+    probe: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignalRefused(Event):
     """The workflow asked for a signal and could not take the payload it found; it waits on."""
 
@@ -287,6 +296,7 @@ Command: TypeAlias = Union[
     ChildCancelRequested,
     TimerStarted,
     TimerCancelled,
+    GeneratorOpened,
     SignalRefused,
     CompensationStarted,
     CompensationCompleted,

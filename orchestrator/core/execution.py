@@ -12,9 +12,9 @@ from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from orchestrator.core import endings, guard, randomness
+from orchestrator.core import endings, generators, guard, randomness
 from orchestrator.core.compensation import SagaRecord, SagaState
 from orchestrator.core.conditions import Conditions
 from orchestrator.core.definition import WorkflowDefinition
@@ -24,6 +24,7 @@ from orchestrator.core.events import (
     ChildCompleted,
     ChildFailed,
     Command,
+    GeneratorOpened,
     Input,
     RunCancelled,
     RunCompleted,
@@ -41,6 +42,9 @@ from orchestrator.core.mailbox import Mailbox
 from orchestrator.core.orders import Orders
 from orchestrator.core.queries import Queries
 from orchestrator.core.values import Json
+
+if TYPE_CHECKING:
+    from orchestrator.core.generators import Generator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +104,8 @@ class Execution(Orders):
         self.queries = Queries()
         self.conditions = Conditions()
         self.random: Random | None = None
+        self._seed = ""
+        self._generators: dict[str, Generator] = {}
         self.published: object = None
         self._sagas: list[SagaRecord] = []
         self._saga_count = 0
@@ -205,6 +211,26 @@ class Execution(Orders):
             self._sagas.remove(saga)
         return self._deliver_cancellation() and asyncio.current_task() is self.loop.main
 
+    def generator(self, name: str) -> "Generator":
+        """Return the numpy generator of that name; what numpy draws is recorded with the first.
+
+        Raises:
+            UsageError: numpy is not installed.
+        """
+        known = self._generators.get(name)
+        if known is None:
+            known = generators.generator(self._seed, name)
+            self.issue(
+                GeneratorOpened(
+                    at_ms=self.now_ms,
+                    name=name,
+                    scheme=generators.SCHEME,
+                    probe=generators.probe(),
+                )
+            )
+            self._generators[name] = known
+        return known
+
     def compensation_over(self) -> None:
         """See `compensation.Host`; the end, if it waits for this, is looked at after the drain."""
 
@@ -222,6 +248,7 @@ class Execution(Orders):
 
     def _start(self, event: RunStarted) -> None:
         definition = self.definition
+        self._seed = event.seed
         self.random = randomness.stream(event.seed)
         try:
             args, kwargs = definition.decode_input(event.args, event.kwargs)

@@ -6,6 +6,7 @@ has no step: `current` is None, `is_cancelled` is False, and `heartbeat` does no
 The step is kept in a context variable: coroutines of the body see it, threads it starts do not.
 """
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,21 @@ from orchestrator.core.errors import StepCancelled
 from orchestrator.core.failure import Failure
 from orchestrator.core.values import Json
 
-__all__ = ["RunningStep", "StepInfo", "current", "heartbeat", "is_cancelled", "running"]
+__all__ = [
+    "RunningStep",
+    "StepInfo",
+    "current",
+    "handing_over",
+    "heartbeat",
+    "is_cancelled",
+    "is_stopping",
+    "running",
+]
+
+#: What an operator, a container or a service manager sends to a process it wants to end.
+_STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGQUIT") if hasattr(signal, name)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +67,23 @@ class RunningStep:
     Args:
         info: What the body may know.
         beat: Records details; returns False when the step is no longer wanted.
+        worker_stops: Returns whether the worker was asked to stop.
+        has_own_process: The process runs this step and nothing else, in its main thread.
     """
 
-    def __init__(self, info: StepInfo, beat: Callable[[object], bool]) -> None:
+    def __init__(
+        self,
+        info: StepInfo,
+        beat: Callable[[object], bool],
+        worker_stops: Callable[[], bool] = lambda: False,
+        *,
+        has_own_process: bool = False,
+    ) -> None:
         self.info = info
+        self.has_own_process = has_own_process
+        self.worker_stops = worker_stops
+        #: A signal to stop came while the body was ready for it; see `handing_over`.
+        self.has_stop_signal = False
         #: A heartbeat is under way; whoever interrupts leaves it to end by itself.
         self.is_beating = False
         self._beat = beat
@@ -120,6 +148,41 @@ def is_cancelled() -> bool:
     """Return whether the workflow no longer wants this step; costs nothing, asks nobody."""
     step = _running.get()
     return step is not None and step.is_cancelled
+
+
+def is_stopping() -> bool:
+    """Return whether this worker was asked to stop: save what was done, and hand the rest over.
+
+    Nothing is cancelled: the worker waits for the step, as long as whoever stops it waits for the
+    worker.  Costs nothing, asks nobody.
+    """
+    step = _running.get()
+    return step is not None and (step.has_stop_signal or step.worker_stops())
+
+
+@contextmanager
+def handing_over() -> Iterator[None]:
+    """While the block runs, a signal to stop this very process only makes `is_stopping` true.
+
+    For a body that looks at it often: a service manager that signals a whole process group, or a
+    cold shutdown, would cut off any other.  Where the step has no process of its own (pools other
+    than prefork) the signal is the worker's, and the block runs as it would without.
+    """
+    step = _running.get()
+    if step is None or not step.has_own_process:
+        yield
+        return
+
+    def note(*_: object) -> None:
+        step.has_stop_signal = True
+
+    before = {number: signal.signal(number, note) for number in _STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            # None: it was not set from Python, and cannot be set back from there.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def heartbeat(details: object = None) -> None:

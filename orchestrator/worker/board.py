@@ -4,6 +4,7 @@ The main process renews the claims of its children.  Celery tells it that a chil
 message; only the child knows when it holds the claim and when it has handed over the outcome.
 
     slot n = pid, digest of the attempt that runs, digest of the attempt to stop
+    behind the last slot: one byte, 1 once the worker was asked to stop
 
 BO1  A child writes its own pid and running digest; the main process writes the stop digest, and
      then sends the signal.  So a signal that comes late names an attempt that no longer runs.
@@ -25,6 +26,8 @@ _SLOT = struct.Struct("<q16s16s")
 _SLOT_BYTES = 64
 _NOTHING = bytes(16)
 _PREFIX = "orchestrator-board-"
+_STOPPING = SLOTS * _SLOT_BYTES
+_BOARD_BYTES = _STOPPING + 1
 
 assert _SLOT.size <= _SLOT_BYTES
 
@@ -41,8 +44,8 @@ class Board:
         _remove_orphans()
         handle, name = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-")
         try:
-            os.ftruncate(handle, SLOTS * _SLOT_BYTES)
-            self._memory = mmap.mmap(handle, SLOTS * _SLOT_BYTES)
+            os.ftruncate(handle, _BOARD_BYTES)
+            self._memory = mmap.mmap(handle, _BOARD_BYTES)
         finally:
             os.close(handle)
         self._path = Path(name)
@@ -61,6 +64,10 @@ class Board:
         """Note which attempt the child of a slot is to stop; the signal comes after it (BO1)."""
         start = index * _SLOT_BYTES + 24
         self._memory[start : start + 16] = digest
+
+    def show_stopping(self) -> None:
+        """Show that the worker was asked to stop; from a signal handler, too."""
+        self._memory[_STOPPING] = 1
 
     def close(self) -> None:
         """Remove the file; children that are still there keep their view of it."""
@@ -88,7 +95,7 @@ class Slot:
         except OSError:
             return None
         try:
-            memory = mmap.mmap(handle, SLOTS * _SLOT_BYTES)
+            memory = mmap.mmap(handle, _BOARD_BYTES)
         finally:
             os.close(handle)
         return cls(memory, index)
@@ -100,6 +107,11 @@ class Slot:
     def leave(self) -> None:
         """Show that no attempt runs here."""
         self._memory[self._start + 8 : self._start + 24] = _NOTHING
+
+    @property
+    def is_worker_stopping(self) -> bool:
+        """Whether the worker was asked to stop."""
+        return self._memory[_STOPPING] == 1
 
     def take_order(self) -> bytes | None:
         """Return the digest of the attempt to stop and forget it; None where there is none."""

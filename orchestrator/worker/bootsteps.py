@@ -10,7 +10,7 @@ import logging
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.concurrency import prefork
 
 from orchestrator.core.errors import ConfigurationError
@@ -55,6 +55,7 @@ class WorkerStep(bootsteps.StartStopStep):
             # Children end without it, so this is the main process' alone.
             atexit.register(board.close)
             installation.children = ChildClaims(installation.store, board, name)
+            signals.worker_shutting_down.connect(installation.children.show_stopping, weak=False)
         for line in find_harmful(worker.app.conf, is_redis=_is_redis(worker.app)):
             logger.warning("%s", line)
 

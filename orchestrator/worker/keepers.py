@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from billiard.process import current_process
+from celery.worker import state as worker_state
 
 from orchestrator.step import RunningStep
 from orchestrator.store.ports import AttemptKey, WorkerStore
@@ -32,6 +33,10 @@ class Keeper(Protocol):
 
     def body(self, key: AttemptKey, step: RunningStep) -> AbstractContextManager[None]:
         """The body runs and may be interrupted; inside `kept`."""
+        ...
+
+    def is_worker_stopping(self) -> bool:
+        """Return whether the worker was asked to stop."""
         ...
 
 
@@ -67,6 +72,10 @@ class BoardKeeper:
     def body(self, key: AttemptKey, step: RunningStep) -> AbstractContextManager[None]:
         """See `Keeper.body`."""
         return self._interrupts.allowed(step, digest_of(str(key)))
+
+    def is_worker_stopping(self) -> bool:
+        """See `Keeper.is_worker_stopping`."""
+        return self._slot.is_worker_stopping
 
 
 class ThreadKeeper:
@@ -108,6 +117,11 @@ class ThreadKeeper:
     def body(self, key: AttemptKey, step: RunningStep) -> Iterator[None]:
         """See `Keeper.body`."""
         yield
+
+    def is_worker_stopping(self) -> bool:
+        """See `Keeper.is_worker_stopping`."""
+        # Celery's own word for it: the steps run in its main process here.
+        return worker_state.should_stop is not None or worker_state.should_terminate is not None
 
     def renew(self) -> None:
         """Renew the claims of all steps that run now, and stop those no longer wanted."""

@@ -104,7 +104,10 @@ class StepProtocol:
             held = _Held(work.key, new_token())
             claim = self._claim(held)
             step = face.RunningStep(
-                _info_of(work, claim), lambda details: self._beat(held, details)
+                _info_of(work, claim),
+                lambda details: self._beat(held, details),
+                self._keeper.is_worker_stopping,
+                has_own_process=is_pool_child(),
             )
             with self._keeper.kept(held.key, held.token, step):
                 return self._run_claimed(work, held, step)

@@ -67,6 +67,10 @@ class ChildClaims:
         self._worker = worker
         self._stopped: weakref.WeakSet[Any] = weakref.WeakSet()
 
+    def show_stopping(self, **_: object) -> None:
+        """Show the children that the worker was asked to stop."""
+        self._board.show_stopping()
+
     def renew(self) -> None:
         """Renew once; stop the bodies that are no longer wanted.  Never raises (RN1)."""
         try:

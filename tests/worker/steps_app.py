@@ -212,3 +212,15 @@ def added_late() -> Callable[..., Any]:
         return "late"
 
     return late  # type: ignore[no-any-return]
+
+
+@app.task
+def hands_over(seconds: float) -> str:
+    with step.handing_over():
+        note(f"working {os.getpid()}")
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if step.is_stopping():
+                return "handed over"
+            time.sleep(0.02)
+    return "ran out"

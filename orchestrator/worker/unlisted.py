@@ -28,7 +28,12 @@ def leave_steps_unlisted(channel: Any) -> None:
         channel.QoS = StepQoS
 
 
-class StepQoS(redis.QoS):  # type: ignore[misc]
+# kombu has no types.
+_Listing: Any = redis.QoS
+_Counting: Any = virtual.QoS
+
+
+class StepQoS(_Listing):
     """See `kombu.transport.redis.QoS`."""
 
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
@@ -41,13 +46,13 @@ class StepQoS(redis.QoS):  # type: ignore[misc]
             super().append(message, delivery_tag)
             return
         self._unlisted.add(delivery_tag)
-        virtual.QoS.append(self, message, delivery_tag)
+        _Counting.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         """Note that a message is done with; from any thread."""
         if delivery_tag in self._unlisted:
             self._unlisted.discard(delivery_tag)
-            virtual.QoS.ack(self, delivery_tag)
+            _Counting.ack(self, delivery_tag)
         else:
             super().ack(delivery_tag)
 

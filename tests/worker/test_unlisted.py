@@ -11,7 +11,7 @@ from tests.worker.bench import MODULE, WAIT_MS, Bench, pause
 QUEUE = "celery"
 UNACKED = "unacked"
 #: A worker that takes more than it can run.
-GREEDY = {"STEPS_PREFETCH": "4"}
+GREEDY = "4"
 
 
 def plain(bench: Bench, task: str, *args: object) -> Message:
@@ -43,7 +43,7 @@ def steps_waiting(bench: Bench) -> list[int]:
 
 
 def test_only_plain_tasks_stand_on_the_list_of_what_was_handed_out(bench: Bench) -> None:
-    with bench.worker("-c", "1", **GREEDY):
+    with bench.worker("-c", "1", STEPS_PREFETCH=GREEDY):
         bench.send("nap", 2, step=1)
         bench.next_note()
         bench.push(plain(bench, "add", 1))
@@ -57,7 +57,7 @@ def test_only_plain_tasks_stand_on_the_list_of_what_was_handed_out(bench: Bench)
 
 
 def test_steps_count_against_the_prefetch_limit(bench: Bench) -> None:
-    with bench.worker("-c", "1", **GREEDY):
+    with bench.worker("-c", "1", STEPS_PREFETCH=GREEDY):
         bench.send("nap", 4, step=1)
         bench.next_note()
         for step in range(2, 10):
@@ -71,7 +71,7 @@ def test_steps_count_against_the_prefetch_limit(bench: Bench) -> None:
 
 
 def test_what_a_worker_had_taken_goes_back_to_its_queue_when_it_stops(bench: Bench) -> None:
-    with bench.worker("-c", "1", **GREEDY) as process:
+    with bench.worker("-c", "1", STEPS_PREFETCH=GREEDY) as process:
         first = bench.send("nap", 2, step=1)
         bench.next_note()
         for step in (2, 3, 4):

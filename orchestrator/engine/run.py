@@ -53,13 +53,13 @@ class LiveRun:
 
     Attributes:
         questions: Its queries and their answers, for the owner to hand out.
-        undelivered: Signals that came after the run's end, for the rejected list.
+        undelivered: Signals that came after the run's end, for the rejected list, by inbox id.
     """
 
     def __init__(self, key: RunKey, partition: int, tools: Tools) -> None:
         self.key = key
         self.partition = partition
-        self.undelivered: list[dict[str, str]] = []
+        self.undelivered: list[tuple[str, dict[str, str]]] = []
         self._tools = tools
         self._turn = Turn(key, tools)
         self._mail = Mail(self._turn)
@@ -102,14 +102,21 @@ class LiveRun:
 
     # --- from the log ----------------------------------------------------------------------------
 
-    def load(self, history: Sequence[e.Event], head: str) -> None:
+    def load(
+        self,
+        history: Sequence[e.Event],
+        head: str,
+        *,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         """Take over the run from its whole history.
 
         A mismatch between history and code blocks the run (R3), and a blocked run whose code fits
-        now moves again; either stands in the draft.
+        now moves again; either stands in the draft.  `meanwhile` is called between activations:
+        all of them together may take longer than a lease lasts.
 
         Raises:
-            StoreUnavailable: A blob of the history cannot be read.
+            StoreUnavailable: A blob of the history cannot be read, or `meanwhile` says so.
         """
         turn = self._turn
         for event in history:
@@ -120,7 +127,7 @@ class LiveRun:
         if not history:
             return
         try:
-            replayed = self._replay(history)
+            replayed = self._replay(history, meanwhile)
         except NondeterminismError as error:
             self._block_loaded(
                 ActivationFailed(
@@ -144,15 +151,19 @@ class LiveRun:
             else:
                 self._published = self._encoded_state()
 
-    def _replay(self, history: Sequence[e.Event]) -> Replayed:
+    def _replay(self, history: Sequence[e.Event], meanwhile: Callable[[], None]) -> Replayed:
         definition = self._turn.definition
         if definition is None:
             raise self._unknown_workflow()
         events = [with_values(event, self._tools.blobs) for event in history]
         key = self.key
-        return self._tools.watch(
-            str(key), lambda: replay(definition, key.workflow_id, key.run, events)
-        )
+        subject, watch = str(key), self._tools.watch
+
+        def activate(apply: Callable[[], list[e.Command]]) -> list[e.Command]:
+            meanwhile()
+            return watch(subject, apply)
+
+        return replay(definition, key.workflow_id, key.run, events, activate=activate)
 
     def _unknown_workflow(self) -> ActivationFailed:
         known = ", ".join(sorted(self._tools.registry)) or "none"
@@ -202,7 +213,8 @@ class LiveRun:
         logger.info("%s takes no %s: it is %s", self.key, entry.kind.value, self.status)
         if entry.kind is Kind.SIGNAL:
             names = {name: str(entry.body.get(name)) for name in ("signal", "signal_id")}
-            self.undelivered.append({"workflow": self.key.workflow_id, **names})
+            inbox_id = self._turn.draft.inbox_ids.pop()  # It stays there until it is in the list.
+            self.undelivered.append((inbox_id, {"workflow": self.key.workflow_id, **names}))
 
     def _take_sleep(self, timer: TimerKey) -> None:
         turn = self._turn

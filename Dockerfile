@@ -7,9 +7,11 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
 WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
 COPY orchestrator ./orchestrator
-RUN pip install ".[shop,postgres]"
+RUN pip install ".[shop,postgres,flower]"
 COPY tasks ./tasks
 COPY sagas ./sagas
+# What commands name; users.acl holds passwords and stays out.
+COPY ops/flowerconfig.py ops/healthy.py ./ops/
 
 # Large values and the shop's database lie in /data: a volume that all roles share.
 RUN useradd --system --create-home orchestrator && install -d -o orchestrator /data

@@ -3,7 +3,9 @@
 #   make demo    the guided tour
 #   make test    all tests
 #
-# Both set up .venv first.  It is made once, and again when pyproject.toml changes; pip takes its
+# (And make chaos: orders through a storm of kills and stops, everything checked from outside.)
+#
+# They set up .venv first.  It is made once, and again when pyproject.toml changes; pip takes its
 # settings (index, proxy, certificates) from the environment as ever.
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -13,22 +15,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Tests side by side.  Most of the time goes into waiting for processes, so more than one per core.
 JOBS ?= 3
+# What `make bench` measures: steps, takeover, renewals or idle.
+BENCH ?= steps
 # More words for the command behind a target: make test ARGS="tests/core -x"
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format types bench clean
+.PHONY: help demo test chaos lint format types bench clean
 
 help:
-	@echo "make demo | test | lint | format | types | bench | clean    (ARGS=… adds words)"
+	@echo "make demo | test | chaos | lint | format | types | bench | clean    (ARGS=… adds words)"
 
 demo: $(VENV)/.demo
 	@$(BIN)/orchestrator demo $(ARGS)
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+chaos: $(VENV)/.dev
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check $(ARGS) && $(BIN)/ruff format --check $(ARGS)
@@ -40,7 +47,7 @@ types: $(VENV)/.dev
 	@$(BIN)/mypy $(ARGS)
 
 bench: $(VENV)/.dev
-	@$(BIN)/python -m benchmarks steps $(ARGS)
+	@$(BIN)/python -m benchmarks $(BENCH) $(ARGS)
 
 clean:
 	@rm -rf $(VENV) dist build .orchestrator .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -4,7 +4,11 @@ import json
 
 import click
 
+from benchmarks.idle import IdleSettings, measure_idle
+from benchmarks.renewals import RenewalsSettings, measure_renewals
 from benchmarks.steps import StepsSettings, measure_steps
+from benchmarks.takeover import TakeoverSettings, measure_takeover
+from orchestrator.core import limits
 
 
 @click.group()
@@ -25,6 +29,36 @@ def main() -> None:
 def steps(**options: int | str) -> None:
     """Time workflows of no-op steps, and plain Celery chains of as many tasks."""
     for line in measure_steps(StepsSettings(**options)):  # type: ignore[arg-type]
+        click.echo(json.dumps(line))
+
+
+@main.command()
+@click.option("--repeats", default=8, show_default=True, help="Of each kind of end.")
+@click.option("--runs", default=48, show_default=True, help="That move all the time.")
+@click.option("--steps", default=4, show_default=True, help="Running in the worker that is killed.")
+@click.option("--seed", default=1, show_default=True, help="Of the moments of the kills.")
+def takeover(**options: int) -> None:
+    """Time how long work rests after kills and stops of workers and orchestrators."""
+    for line in measure_takeover(TakeoverSettings(**options)):
+        click.echo(json.dumps(line))
+
+
+@main.command()
+@click.option("--seconds", default=40.0, show_default=True, help="Of each strain.")
+@click.option("--strain", "strains", multiple=True, help="Only these; else all.")
+def renewals(seconds: float, strains: tuple[str, ...]) -> None:
+    """Measure what renewing leases and claims costs, and how late it comes under strain."""
+    for line in measure_renewals(RenewalsSettings(seconds=seconds, strains=strains)):
+        click.echo(json.dumps(line))
+
+
+@main.command()
+@click.option("--runs", multiple=True, type=int, default=(0, 1_000, 10_000, 20_000))
+@click.option("--cache", "caches", multiple=True, type=int, default=(limits.RUN_CACHE_MAX, 100))
+@click.option("--seconds", default=30.0, show_default=True, help="Of rest.")
+def idle(runs: tuple[int, ...], caches: tuple[int, ...], seconds: float) -> None:
+    """Measure what an orchestrator costs that only keeps open runs."""
+    for line in measure_idle(IdleSettings(runs=runs, caches=caches, seconds=seconds)):
         click.echo(json.dumps(line))
 
 

@@ -4,6 +4,8 @@ DP1  A message has the headers and properties that the installed Celery and komb
      plus ours, so that an unmodified worker runs it.
 DP2  The same attempt gives the same task id, whatever is sent again.
 DP3  No eta, no countdown, no expiry, no Celery retry: time belongs to the log.
+DP4  Its root is the run.  So is its parent, unless it undoes a step: then that is the parent, for
+     Celery's monitors to link the two.
 
 The envelope is put together as text from a template per task and queue: through kombu one message
 costs about 0.4 ms, and the owner builds one per step.
@@ -64,11 +66,13 @@ class CeleryDispatcher:
             template = self._templates[place] = self._template_of(*place)
         arguments = encode_arguments(outgoing)
         task_id = text(str(outgoing.key))
-        run = text(str(outgoing.key.run_key))
+        run = str(outgoing.key.run_key)
+        # The first attempt is the one that every step has.
+        parent = f"{outgoing.compensates}.1" if outgoing.compensates else run
         piece = template.pieces
         body = "".join(
             (
-                *(piece[0], task_id, piece[1], run, piece[2], run),
+                *(piece[0], task_id, piece[1], text(run), piece[2], text(parent)),
                 *(piece[3], text(_short(arguments[0])), piece[4], text(_short(arguments[1]))),
                 *(piece[5], write_header(outgoing, arguments), piece[6], task_id),
                 *(piece[7], text(secrets.token_hex(16)), piece[8]),

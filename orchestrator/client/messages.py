@@ -63,7 +63,12 @@ async def start(
             `RunExists` tells that it was.
     """
     request_id = new_request_id()
-    body: dict[str, Json] = {"workflow": definition.name, "args": args, "kwargs": kwargs}
+    body: dict[str, Json] = {
+        "workflow": definition.name,
+        "args": args,
+        "kwargs": kwargs,
+        "request_id": request_id,
+    }
     answer = await session.resend(
         lambda: session.store.start(workflow_id, request_id=request_id, body=body)
     )

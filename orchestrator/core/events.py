@@ -8,7 +8,8 @@ Three families, told apart by what they do on replay:
 * **Notes** are recorded for people and for the ledger; replay of the code passes over them.
 
 E1  An event never changes once recorded; a new meaning is a new field with a default, or a type.
-E2  Every event carries ``at_ms``, the store's clock; it never decreases within a history.
+E2  Every event carries ``at_ms``, the store's clock; it never decreases within a history, but for
+    commands that a blocked run owed: they follow late, and carry their activation's time.
 E3  Fields marked `_untold` are not compared on replay: changing a retry policy, a text or a queue
     does not block a run.  Everything else is.
 """

@@ -2,7 +2,8 @@
 
 G1  Acts only inside an activation, on the thread that runs it; elsewhere everything is as ever.
 G2  A refusal is raised where it happened *and* kept by the execution: swallowing it does not help.
-G3  Machinery that runs within user code is excused: imports, logging, tracebacks, finalizers.
+G3  Machinery that runs within user code is excused: imports, logging, tracebacks, finalizers, and
+    what listens to the garbage collector.
 
 Three nets, because no single one catches everything: wrapped functions of modules (``time.time``),
 names swapped in the modules that define workflows (``from time import time``, ``datetime``), and an
@@ -12,6 +13,7 @@ that wants to get around it can.  It is for the mistake, not for the malice.
 
 import asyncio
 import functools
+import gc
 import inspect
 import os
 import random
@@ -164,8 +166,8 @@ def _is_excused(frame: FrameType | None) -> bool:
         package = module.partition(".")[0]
         if package in _EXCUSED_SUBTREES or (is_caller and package in _EXCUSED_CALLERS):
             return True
-        # A finalizer runs wherever the garbage collector happens to; it is nobody's doing.
-        if frame.f_code.co_name == "__del__":
+        # Either runs wherever the garbage collector happens to; it is nobody's doing.
+        if frame.f_code.co_name == "__del__" or _is_gc_callback(frame):
             return True
         # Not to the end of the stack: the engine may well have been started by an import.
         if is_bottom(frame):
@@ -173,6 +175,14 @@ def _is_excused(frame: FrameType | None) -> bool:
         is_caller = False
         frame = frame.f_back
     return False
+
+
+def _is_gc_callback(frame: FrameType) -> bool:
+    return any(
+        getattr(function, "__code__", None) is frame.f_code
+        for callback in gc.callbacks
+        for function in (callback, inspect.getattr_static(type(callback), "__call__", None))
+    )
 
 
 def _refusing(original: Callable[..., Any], module: ModuleType, instead: str) -> Callable[..., Any]:

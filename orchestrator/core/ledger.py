@@ -101,7 +101,7 @@ class Ledger:
     def apply(self, event: e.Event) -> None:  # noqa: C901, PLR0915 - one case per event
         """Take the next event of the history into account (L1)."""
         self.seq += 1
-        self.at_ms = event.at_ms
+        self.at_ms = max(self.at_ms, event.at_ms)
         match event:
             case e.RunStarted():
                 self.started = event

@@ -34,32 +34,45 @@ CALLBACKS_PER_ACTIVATION_MAX = 1_000_000
 #: One activation may hold the owner's thread this long; then it is interrupted, and its run parked.
 ACTIVATION_MS_MAX = 2_000
 
-#: A lease outlives two missed renewals: one slow garbage collection does not move a partition.
-LEASE_TTL_MS = 6_000
-LEASE_RENEW_INTERVAL_MS = 2_000
-#: How often an orchestrator looks for free partitions and for its fair share of them.
-BALANCE_INTERVAL_MS = 500
-#: An orchestrator that has not reported for this long no longer counts for the fair share.
-ORCHESTRATOR_TTL_MS = 6_000
+#: Renewals in the lifetime of a lease or claim: two may be missed, the third comes too late.
+RENEWALS_PER_TTL = 3
 
-#: A running step's claim; outlives two missed renewals.  A killed worker's step rests this long.
+
+def renew_interval_ms(ttl_ms: int) -> int:
+    """Return how often what lives so long is renewed: the one place that decides it."""
+    return max(1, ttl_ms // RENEWALS_PER_TTL)
+
+
+#: A partition's lease; a killed orchestrator's runs rest this long.  Measured: docs/adr, 0008.
+LEASE_TTL_MS = 6_000
+LEASE_RENEW_INTERVAL_MS = renew_interval_ms(LEASE_TTL_MS)
+#: How often an orchestrator looks for free partitions and for its fair share of them.  What is
+#: handed over rests half of it on average, and as long in the blocked read of whoever hands over.
+BALANCE_INTERVAL_MS = 250
+#: An orchestrator that has not reported for this long no longer counts for the fair share.  Taken
+#: for dead by mistake it loses nothing: its leases are still its own.
+ORCHESTRATOR_TTL_MS = 3_000
+
+#: A running step's claim.  A killed worker's step rests this long.  Measured: docs/adr, 0008.
 CLAIM_TTL_MS = 6_000
-CLAIM_RENEW_INTERVAL_MS = 2_000
+CLAIM_RENEW_INTERVAL_MS = renew_interval_ms(CLAIM_TTL_MS)
 #: How often an owner looks for expired claims and for timers that workers set.
-SWEEP_INTERVAL_MS = 1_000
+SWEEP_INTERVAL_MS = 500
 #: A step nobody claimed for this long is sent again; then twice as long, up to the cap.
 RESEND_AFTER_MS = 10_000
 RESEND_AFTER_MS_MAX = 300_000
 #: How long a worker tries to hand over an outcome while the store does not answer.
 OUTCOME_POST_MS_MAX = 120_000
 
-#: Inbox entries an owner takes per partition and cycle, and timers and claims per sweep.
+#: Inbox entries an owner takes per partition and cycle; timers, and claims, of all its partitions.
 INBOX_TAKE_MAX = 500
 DUE_TAKE_MAX = 500
-#: Runs worked on between two commits: what is lost with a lease is small, and leases are renewed.
+#: Runs worked on between two commits, and how long: what is lost with a lease is small, and between
+#: two commits leases are renewed and a stop is heard, however long the histories to be replayed.
 RUNS_PER_COMMIT_MAX = 100
-#: Longest wait for an inbox entry; also the longest a stop request waits for the cycle.
-INBOX_BLOCK_MS = 500
+WORK_PER_COMMIT_MS_MAX = 500
+#: Longest wait for an inbox entry; also the longest a stop request waits for an idle cycle.
+INBOX_BLOCK_MS = 250
 #: With so many steps on their way an owner collects arrivals for a moment before each cycle: what
 #: a cycle costs beside its commits is then shared by many.  Fewer steps are never made to wait.
 GATHER_IN_FLIGHT_MIN = 16
@@ -74,9 +87,18 @@ ANSWER_TTL_MS = 60_000
 #: Rejected signals kept for people to look at.
 REJECTED_SIGNALS_MAX = 10_000
 
-assert LEASE_RENEW_INTERVAL_MS * 3 <= LEASE_TTL_MS
-assert CLAIM_RENEW_INTERVAL_MS * 3 <= CLAIM_TTL_MS
-assert ACTIVATION_MS_MAX + INBOX_BLOCK_MS < LEASE_TTL_MS, "one activation must not cost a lease"
-assert BALANCE_INTERVAL_MS < LEASE_TTL_MS
+assert RENEWALS_PER_TTL * LEASE_RENEW_INTERVAL_MS <= LEASE_TTL_MS
+assert RENEWALS_PER_TTL * CLAIM_RENEW_INTERVAL_MS <= CLAIM_TTL_MS
+#: What an owner may do between two chances to renew, when a renewal has just become due.
+assert (
+    WORK_PER_COMMIT_MS_MAX + ACTIVATION_MS_MAX + INBOX_BLOCK_MS
+    < LEASE_TTL_MS - LEASE_RENEW_INTERVAL_MS
+), "one activation must not cost a lease"
+assert BALANCE_INTERVAL_MS < LEASE_RENEW_INTERVAL_MS, "leases are renewed when there is balancing"
+assert renew_interval_ms(ORCHESTRATOR_TTL_MS) > BALANCE_INTERVAL_MS
+assert ORCHESTRATOR_TTL_MS <= LEASE_TTL_MS - LEASE_RENEW_INTERVAL_MS, (
+    "a killed orchestrator is out of the shares before its leases expire"
+)
+assert INBOX_BLOCK_MS + BALANCE_INTERVAL_MS < 1_000, "a clean stop hands over within a second"
 assert INLINE_BYTES_MAX <= PAYLOAD_BYTES_MAX < EVENT_BYTES_MAX
 assert INLINE_BYTES_MAX < BLOB_BYTES_MAX

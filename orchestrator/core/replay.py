@@ -4,11 +4,16 @@ R1  Compared is everything but the instants and what `events` marks as untold.
 R2  Commands are compared in their own order, not in their place between inputs: while a run is
     blocked its inputs are recorded alone, and their commands follow once it moves again.
 R3  A disagreement is raised here, to the engine, never into user code.
+R4  A run that was terminated while it was blocked ended without its code: nothing is compared of
+    its end, and what the code would have ordered since is pending for ever.
+R5  Activations are carried out one by one by whoever bounds them: a bound on one activation says
+    nothing of how long a whole history may take.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from operator import attrgetter
 from typing import Any, NoReturn, cast
 
@@ -23,6 +28,7 @@ from orchestrator.core.events import (
     RunBlocked,
     RunCompleted,
     RunStarted,
+    RunTerminated,
     RunUnblocked,
 )
 from orchestrator.core.execution import Execution, RunInfo
@@ -30,15 +36,20 @@ from orchestrator.core.places import Place, in_words
 from orchestrator.core.queries import waiting_at
 from orchestrator.core.values import digest
 
+#: Carries out one activation, and returns what it returns.
+Activate = Callable[[Callable[[], list[Command]]], list[Command]]
+
 _INPUTS = frozenset(INPUTS)
 _COMMANDS = frozenset(COMMANDS)
+#: Whether the run is blocked after a note.
+_BLOCKS: dict[type[Event], bool] = {RunBlocked: True, RunUnblocked: False}
 
 
 @dataclass(slots=True)
 class Replayed:
     """An execution that stands where its history ends.
 
-    `pending` was issued but is not recorded: only where the history ends blocked.
+    `pending` was issued but is not recorded: only where the history ends blocked (R4).
     """
 
     execution: Execution
@@ -46,11 +57,17 @@ class Replayed:
 
 
 def replay(
-    definition: WorkflowDefinition, workflow_id: str, run: int, events: Sequence[Event]
+    definition: WorkflowDefinition,
+    workflow_id: str,
+    run: int,
+    events: Sequence[Event],
+    *,
+    activate: Activate = lambda apply: apply(),
 ) -> Replayed:
     """Return the execution that `events`, a whole history, leads to.
 
-    References to blobs in results are to be resolved by the caller.
+    References to blobs in results are to be resolved by the caller.  `activate` carries out each
+    activation (R5); what it raises ends the replay.
 
     Raises:
         NondeterminismError: History and code disagree.
@@ -63,31 +80,31 @@ def replay(
     info = RunInfo.of(workflow_id, run, started)
     execution = Execution(definition, info, replaying=True)
     try:
-        return _replayed(execution, events)
+        return _replayed(execution, events, activate)
     except BaseException:
         execution.close()
         raise
 
 
-def _replayed(execution: Execution, events: Sequence[Event]) -> Replayed:
+def _replayed(execution: Execution, events: Sequence[Event], activate: Activate) -> Replayed:
     issued: deque[tuple[Command, Place | None]] = deque()
     is_blocked = False
     for index, event in enumerate(events):
         kind = type(event)
         if kind in _INPUTS:
-            commands = execution.apply(cast("Any", event))
+            commands = activate(partial(execution.apply, cast("Any", event)))
             if commands:
                 issued.extend(zip(commands, execution.places, strict=True))
+        elif kind is RunTerminated and is_blocked:
+            break
         elif kind in _COMMANDS:
             if not issued:
                 _disagree(execution, index, event, None, None)
             command, place = issued.popleft()
             if type(command) is not kind or not _is_same(event, command):
                 _disagree(execution, index, event, command, place)
-        elif kind is RunBlocked:
-            is_blocked = True
-        elif kind is RunUnblocked:
-            is_blocked = False
+        elif kind in _BLOCKS:
+            is_blocked = _BLOCKS[kind]
     if issued and not is_blocked:
         _disagree(execution, len(events), None, *issued[0])
     execution.replaying = False

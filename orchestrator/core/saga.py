@@ -98,7 +98,8 @@ class Saga:
             undo=undoing.task if undoing is not None else None,
             follower=record,
         )
-        record.add(ordered, undoing)
+        if not execution.loop.is_shut:
+            record.add(ordered, undoing)
         return await outcome_of(execution, ordered)
 
     def commit(self) -> None:

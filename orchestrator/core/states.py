@@ -77,6 +77,9 @@ RUN_TRANSITIONS: dict[RunState, dict[RunFact, RunState]] = {
         RunFact.COMPENSATION_STARTED: RunState.COMPENSATION_FAILED,
         RunFact.STEP_PARKED: RunState.PARKED,
         RunFact.STEP_UNPARKED: RunState.RUNNING,
+        # Nothing is owed: what is parked lies behind a point of no return.  The run was terminated,
+        # or its code no longer waits for the step.
+        **_ENDINGS,
     },
     **{state: {} for state in RUN_TERMINAL},
 }

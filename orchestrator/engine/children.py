@@ -30,13 +30,14 @@ class Children:
 
     def schedule(self, ordered: e.ChildScheduled) -> None:
         """Send a start; `ordered` has the input itself, not a reference to it."""
+        request = f"{self._turn.key}.child-{ordered.child}"
         body: dict[str, Json] = {
             "workflow": ordered.workflow,
             "args": ordered.args,
             "kwargs": ordered.kwargs,
+            "request_id": request,
             "parent": self._as_parent(ordered.child),
         }
-        request = f"{self._turn.key}.child-{ordered.child}"
         self._turn.draft.letters.append(
             Letter(kind=Kind.START, workflow_id=ordered.id, request=request, body=body)
         )
@@ -55,7 +56,7 @@ class Children:
                 reason = f"{type(ending).__name__} of its parent {self._turn.key}"
                 self._stop(entry.scheduled, kind, reason)
 
-    def tell_parent(self, status: str, *, result: Json = None, failure: Failure | None) -> None:
+    def tell_parent(self, status: str, *, result: Json, failure: Failure | None) -> None:
         """Tell the run that ordered this one, if one did, how it ended."""
         parent = self._turn.started.parent
         if not parent:

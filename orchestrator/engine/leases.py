@@ -38,15 +38,18 @@ class Leases:
         Raises:
             StoreUnavailable: No answer; what was held is still held until the store says otherwise.
         """
-        live = self._store.report_orchestrator(
-            self._owner_id, ttl_ms=self._settings.orchestrator_ttl_ms
-        )
         lost = self.renew_due(now_ms)
+        live = self._report()
         share = self._share(live)
         for partition in sorted(self._tokens)[share:]:
             lost.add(partition)
             self.release(partition)
         return self._take(share), lost
+
+    def _report(self) -> list[str]:
+        return self._store.report_orchestrator(
+            self._owner_id, ttl_ms=self._settings.orchestrator_ttl_ms
+        )
 
     def _share(self, live: list[str]) -> int:
         """Return how many partitions are this orchestrator's: they differ by one at most."""
@@ -57,11 +60,15 @@ class Leases:
     def renew_due(self, now_ms: int) -> set[int]:
         """Renew the leases if it is time; return the partitions lost.
 
+        Reports as well: in a cycle that takes long this is all that is called.
+
         Raises:
             StoreUnavailable: No answer; what was held is still held until the store says otherwise.
         """
-        if now_ms - self._renewed_at_ms < self._settings.lease_renew_interval_ms:
+        # A store's clock may be set back, and another server's may be behind: then it is time.
+        if 0 <= now_ms - self._renewed_at_ms < self._settings.lease_renew_interval_ms:
             return set()
+        self._report()
         lost = self._store.renew_leases(self._tokens, ttl_ms=self._settings.lease_ttl_ms)
         self._renewed_at_ms = now_ms
         for partition in lost:

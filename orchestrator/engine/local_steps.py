@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from time import monotonic
 
 from orchestrator.core.errors import StoreUnavailable
-from orchestrator.core.limits import OUTCOME_POST_MS_MAX
+from orchestrator.core.limits import OUTCOME_POST_MS_MAX, renew_interval_ms
 from orchestrator.core.values import Json
 from orchestrator.engine.ports import LocalRunner, Outgoing
 from orchestrator.store.ports import AttemptKey, ClaimAnswer, WorkerStore
@@ -33,6 +33,7 @@ class LocalSteps:
             queue.SimpleQueue()
         )
         self._closing = threading.Event()
+        self._renewed_at_ms = 0
         self._poster = threading.Thread(target=self._post_all, name="local-outcomes", daemon=True)
         self._poster.start()
 
@@ -50,19 +51,21 @@ class LocalSteps:
         if is_here:
             self._runner.cancel(key)
 
-    def renew(self, *, ttl_ms: int) -> None:
-        """Renew the claims of all that runs here; stop what is no longer wanted.
+    def renew_due(self, now_ms: int, *, ttl_ms: int) -> None:
+        """Renew the claims of all that runs here, if it is time; stop what is no longer wanted.
 
         Raises:
-            StoreUnavailable: No answer; renew again soon.
+            StoreUnavailable: No answer; the next call renews.
         """
+        # A store's clock may be set back, and another server's may be behind: then it is time.
+        if 0 <= now_ms - self._renewed_at_ms < renew_interval_ms(ttl_ms):
+            return
         with self._lock:
             tokens = dict(self._tokens)
-        if not tokens:
-            return
         for key, answer in self._store.renew(tokens, ttl_ms=ttl_ms).items():
             if answer is not ClaimAnswer.GRANTED:
                 self.cancel(key)
+        self._renewed_at_ms = now_ms
 
     def close(self) -> None:
         """Post what has finished and end; what still runs is left to the next owner."""

@@ -9,9 +9,8 @@ C3  What was read but not committed is read again: after any doubt the cursor go
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
 
 from orchestrator.core.errors import StoreUnavailable
 from orchestrator.core.events import Event, decode
@@ -20,6 +19,7 @@ from orchestrator.core.limits import (
     INBOX_TAKE_MAX,
     RUNS_PER_COMMIT_MAX,
     SWEEP_INTERVAL_MS,
+    WORK_PER_COMMIT_MS_MAX,
 )
 from orchestrator.core.values import loads
 from orchestrator.engine.cache import RunCache
@@ -30,6 +30,7 @@ from orchestrator.engine.local_steps import LocalSteps
 from orchestrator.engine.run import Arrival, LiveRun, Poke
 from orchestrator.engine.settings import EngineSettings
 from orchestrator.engine.turn import Tools
+from orchestrator.engine.work import Work
 from orchestrator.store.keys import partition_of
 from orchestrator.store.ports import (
     Commit,
@@ -44,18 +45,6 @@ logger = logging.getLogger("orchestrator.engine")
 _FROM_THE_START = "0"
 #: How long a run rests whose log, blob or code could not be worked on.
 _REST_MS = 1_000
-
-
-@dataclass(slots=True)
-class _Work:
-    """What one cycle found, by run and in order."""
-
-    arrivals: dict[RunKey, list[Arrival]] = field(default_factory=dict)
-    #: The latest instant that the store itself named: no timer is recorded before it was due.
-    seen_ms: int = 0
-
-    def add(self, key: RunKey, arrival: Arrival) -> None:
-        self.arrivals.setdefault(key, []).append(arrival)
 
 
 class Owner:
@@ -76,11 +65,14 @@ class Owner:
         self._leases = leases
         self._tools = tools
         self._local = local
+        self._settings = settings
         self.cache = RunCache(settings.run_cache_max)
         self._cursors: dict[int, str] = {}
+        #: Partitions whose leases it has acted upon, with the token of each.
+        self._taken_over: dict[int, str] = {}
         self._resting: dict[RunKey, int] = {}
         self._doubted: set[RunKey] = set()
-        self._pokes: set[RunKey] = set()
+        self._pokes: deque[RunKey] = deque()
         #: Partitions in which letters may lie that are not delivered.
         self._with_letters: set[int] = set()
         self._sweep_at_ms = 0
@@ -90,18 +82,26 @@ class Owner:
     # --- partitions ------------------------------------------------------------------------------
 
     def balance(self, now_ms: int) -> None:
-        """Take part in the sharing of partitions; see `Leases.balance`."""
-        gained, lost = self._leases.balance(now_ms)
+        """Take part in the sharing of partitions; see `Leases.balance`.
+
+        Raises:
+            StoreUnavailable: No answer.  Leases may have been taken or lost all the same; what that
+                means is made up for by the next call, which has to precede the next cycle.
+        """
+        self._leases.balance(now_ms)
+        held = dict(self._leases.tokens)
+        lost = [p for p, token in self._taken_over.items() if held.get(p) != token]
         for partition in lost:
             self._forget_runs(partition)
-        for partition in gained:
+        gained = held.keys() - self._taken_over.keys()
+        for partition in sorted(gained):
+            self._pokes.extend(self._store.list_blocked(partition))
             self._cursors[partition] = _FROM_THE_START
-            self._pokes.update(self._store.list_blocked(partition))
+            self._taken_over[partition] = held[partition]
             self._with_letters.add(partition)
             self._sweep_at_ms = 0
         if gained or lost:
-            held = sorted(self._leases.tokens)
-            logger.info("owns %d partitions: %s", len(held), " ".join(map(str, held)))
+            logger.info("owns %d partitions: %s", len(held), " ".join(map(str, sorted(held))))
 
     def drop_partition(self, partition: int) -> None:
         """Forget a partition: its runs leave memory, its lease is no longer used."""
@@ -110,6 +110,7 @@ class Owner:
 
     def _forget_runs(self, partition: int) -> None:
         self._cursors.pop(partition, None)
+        self._taken_over.pop(partition, None)
         self.cache.drop_where(lambda run: run.partition == partition)
 
     def drop_everything(self) -> None:
@@ -129,20 +130,39 @@ class Owner:
             self._with_letters.add(partition)
         self._sweep_at_ms = 0
 
+    def keep(self) -> None:
+        """Renew, where it is time, what has to outlive a long cycle: leases and local claims.
+
+        Raises:
+            StoreUnavailable: No answer; call `doubt` before the next cycle.
+        """
+        now_ms = self._clock()
+        for partition in self._leases.renew_due(now_ms):
+            self._forget_runs(partition)
+        self._local.renew_due(now_ms, ttl_ms=self._settings.claim_ttl_ms)
+
     # --- the cycle -------------------------------------------------------------------------------
 
-    def cycle(self, *, block_ms: int, grace_until_ms: int = 0) -> int:
+    def cycle(
+        self,
+        *,
+        block_ms: int,
+        grace_until_ms: int = 0,
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> int:
         """Work through what arrived and what is due; return the number of commits.
 
         Args:
             block_ms: Longest wait for something to arrive; 0 does not wait.
             grace_until_ms: Until then expired claims are left alone: after an outage their
                 workers first get the chance to renew them.
+            is_stopping: Once true the cycle ends with the commit it is at, and no other may
+                follow: what it has read and not worked on is for the next owner.
 
         Raises:
             StoreUnavailable: No answer; call `doubt` before the next cycle.
         """
-        work = _Work()
+        work = Work()
         if self._resting:
             self._wake_resting()
         self._deliver()
@@ -162,10 +182,9 @@ class Owner:
                 self._sort(partition, entries, work)
         if self._clock() >= self._sweep_at_ms:
             self._sweep(work, grace_until_ms)
-        for key in self._pokes:
-            work.add(key, Poke())
-        self._pokes = set()
-        return self._work_through(work, max(self._clock(), work.seen_ms)) if work.arrivals else 0
+        for _ in range(min(len(self._pokes), RUNS_PER_COMMIT_MAX)):
+            work.add(self._pokes.popleft(), Poke())
+        return self._work_through(work, is_stopping) if work.arrivals else 0
 
     def _deliver(self) -> None:
         """Deliver the letters that commits have written (C1)."""
@@ -173,7 +192,7 @@ class Owner:
             if partition not in self._leases.tokens or not deliver(self._store, partition):
                 self._with_letters.discard(partition)
 
-    def _sort(self, partition: int, entries: Sequence[InboxEntry], work: _Work) -> None:
+    def _sort(self, partition: int, entries: Sequence[InboxEntry], work: Work) -> None:
         nobodys = []
         for entry in entries:
             run = entry.run or self._run_of(entry.workflow_id)
@@ -198,19 +217,20 @@ class Owner:
         token = self._leases.tokens[partition]
         self._store.discard(partition, token, [entry.id for entry in entries])
 
-    def _sweep(self, work: _Work, grace_until_ms: int) -> None:
-        now_ms, found = self._store.sweep(list(self._leases.tokens), count=DUE_TAKE_MAX)
+    def _sweep(self, work: Work, grace_until_ms: int) -> None:
+        # Each partition has its share of a cycle: whatever arrives meanwhile waits for its end.
+        share = max(1, DUE_TAKE_MAX // max(1, len(self._leases.tokens)))
+        # What is of resting runs comes on top: it would hide, for good, what lies behind it.
+        count = share + len(self._resting)
+        now_ms, found = self._store.sweep(list(self._leases.tokens), count=count)
         work.seen_ms = now_ms
         self._sweep_at_ms = now_ms + SWEEP_INTERVAL_MS
         for due in found.values():
-            for timer in due.timers:
-                work.add(timer.run_key, timer)
-            if now_ms >= grace_until_ms:
-                for claim in due.claims:
-                    work.add(claim.run_key, claim)
-            if len(due.timers) == DUE_TAKE_MAX or len(due.claims) == DUE_TAKE_MAX:
+            claims = due.claims if now_ms >= grace_until_ms else []
+            if work.add_due(due.timers, claims, count=share, resting=self._resting):
                 self._sweep_at_ms = now_ms
-            elif due.next_due_ms is not None:
+        for due in found.values():
+            if due.next_due_ms is not None:
                 self._sweep_at_ms = min(self._sweep_at_ms, due.next_due_ms)
 
     def wait_ms(self, now_ms: int, longest_ms: int) -> int:
@@ -232,20 +252,24 @@ class Owner:
 
     # --- runs ------------------------------------------------------------------------------------
 
-    def _work_through(self, work: _Work, now_ms: int) -> int:
-        count = 0
-        waiting = iter(work.arrivals.items())
-        while batch := list(islice(waiting, RUNS_PER_COMMIT_MAX)):
-            count += self._commit(self._work_on(batch, now_ms))
+    def _work_through(self, work: Work, is_stopping: Callable[[], bool]) -> int:
+        count, now_ms = 0, max(self._clock(), work.seen_ms)
+        waiting = deque(work.arrivals.items())
+        while waiting and not is_stopping():
+            count += self._commit(self._work_on(waiting, now_ms))
             self._deliver()
             # A cycle over many runs that have to be replayed takes longer than a lease lasts.
-            for partition in self._leases.renew_due(self._clock()):
-                self._forget_runs(partition)
+            self.keep()
         return count
 
-    def _work_on(self, batch: Sequence[tuple[RunKey, list[Arrival]]], now_ms: int) -> list[LiveRun]:
+    def _work_on(self, waiting: deque[tuple[RunKey, list[Arrival]]], now_ms: int) -> list[LiveRun]:
+        """Take what fits between two commits off `waiting`; return the runs worked on."""
         runs: list[LiveRun] = []
-        for key, arrivals in batch:
+        until_ms = self._clock() + WORK_PER_COMMIT_MS_MAX
+        for _ in range(min(len(waiting), RUNS_PER_COMMIT_MAX)):
+            if self._clock() >= until_ms:
+                break
+            key, arrivals = waiting.popleft()
             if key in self._resting:
                 continue
             run = self.cache.take(key)
@@ -279,7 +303,7 @@ class Owner:
         self._doubted.discard(key)
         stored = self._store.read_history(key)
         events: list[Event] = [decode(loads(event.data)) for event in stored]  # type: ignore[arg-type]
-        run.load(events, stored[-1].head if stored else "")
+        run.load(events, stored[-1].head if stored else "", meanwhile=self.keep)
         return run
 
     def _commit(self, worked: Sequence[LiveRun]) -> int:
@@ -328,14 +352,26 @@ class Owner:
             self._cursors[run.partition] = _FROM_THE_START
         self._sweep_at_ms = 0
 
+    def _reject_undelivered(self, run: LiveRun) -> None:
+        """List the signals that came too late, and only then let go of them.
+
+        A crash in between lists them twice; the other way round it would lose them.
+        """
+        for _, fields in run.undelivered:
+            self._store.reject(fields, "the run has ended, or has not begun")
+        ids = [inbox_id for inbox_id, _ in run.undelivered]
+        run.undelivered = []
+        token = self._leases.tokens.get(run.partition)
+        if token is not None:
+            self._store.discard(run.partition, token, ids)
+
     def _after(self, run: LiveRun, draft: Draft) -> None:
         """Act on what is history now: answers, local steps, the cache."""
         if run.questions.answers:
             self._store.answer(run.questions.answers)
             run.questions.answers = []
-        for fields in run.undelivered:
-            self._store.reject(fields, "the run has ended, or has not begun")
-        run.undelivered = []
+        if run.undelivered:
+            self._reject_undelivered(run)
         self.in_flight += len(draft.messages)
         if draft.letters:
             self._with_letters.add(run.partition)

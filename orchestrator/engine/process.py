@@ -124,7 +124,6 @@ class Engine:
         self._known_server_id = ""
         self._grace_until_ms = 0
         self._balance_at_ms = 0
-        self._renew_at_ms = 0
 
     def run(self, stop: threading.Event) -> None:
         """Own partitions and drive their runs until `stop` is set; then hand over and return.
@@ -155,14 +154,16 @@ class Engine:
             self._recognise()
         now_ms = self._clock()
         if now_ms >= self._balance_at_ms:
+            # A connection that broke while nobody used it is made anew in silence, and a call that
+            # failed may have concerned one run only: so a restart is looked for (X2).
+            if self._store.server_id() != self._server_id:
+                self._recognise()
             now_ms = self._clock.set()
             self._balance_at_ms = now_ms + BALANCE_INTERVAL_MS
             self._owner.balance(now_ms)
             if _DOOR_PARTITION in self._leases.tokens:
                 pass_on(self._store)
-        if now_ms >= self._renew_at_ms:
-            self._renew_at_ms = now_ms + self._settings.claim_renew_interval_ms
-            self._local.renew(ttl_ms=self._settings.claim_ttl_ms)
+        self._owner.keep()
         if self._owner.in_flight >= GATHER_IN_FLIGHT_MIN:
             stop.wait(GATHER_MS / 1000)
         longest_ms = min(self._settings.inbox_block_ms, max(1, self._balance_at_ms - now_ms))
@@ -170,7 +171,9 @@ class Engine:
             stop.wait(longest_ms / 1000)  # Others own everything; look again when it is time.
             return
         block_ms = self._owner.wait_ms(now_ms, longest_ms)
-        self._owner.cycle(block_ms=block_ms, grace_until_ms=self._grace_until_ms)
+        self._owner.cycle(
+            block_ms=block_ms, grace_until_ms=self._grace_until_ms, is_stopping=stop.is_set
+        )
 
     def _recognise(self) -> None:
         """Find out after a start or an outage whether it is the server we knew (X2, X3)."""
@@ -181,7 +184,7 @@ class Engine:
         if self._known_server_id:
             self._grace_until_ms = self._clock.set() + self._settings.claim_ttl_ms
         self._server_id = self._known_server_id = server_id
-        self._balance_at_ms = self._renew_at_ms = 0
+        self._balance_at_ms = 0
 
     def _hand_over(self) -> None:
         try:

@@ -19,13 +19,13 @@ from orchestrator.core.errors import (
     PayloadTooLarge,
 )
 from orchestrator.core.execution import Execution, RunInfo
-from orchestrator.core.failure import Failure
 from orchestrator.core.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX
 from orchestrator.core.replay import Replayed, replay
 from orchestrator.core.values import Json, canonical
 from orchestrator.engine.attempts import Attempts
 from orchestrator.engine.children import Children
 from orchestrator.engine.draft import Draft
+from orchestrator.engine.endings import outcome_of
 from orchestrator.engine.mail import Mail
 from orchestrator.engine.questions import Questions
 from orchestrator.engine.references import as_recorded, with_values
@@ -54,13 +54,13 @@ class LiveRun:
 
     Attributes:
         questions: Its queries and their answers, for the owner to hand out.
-        undelivered: Signals that came after the run's end, for the rejected list.
+        undelivered: Signals that came after the run's end, for the rejected list, by inbox id.
     """
 
     def __init__(self, key: RunKey, partition: int, tools: Tools) -> None:
         self.key = key
         self.partition = partition
-        self.undelivered: list[dict[str, str]] = []
+        self.undelivered: list[tuple[str, dict[str, str]]] = []
         self._tools = tools
         self._turn = Turn(key, tools)
         self._mail = Mail(self._turn)
@@ -105,14 +105,21 @@ class LiveRun:
 
     # --- from the log ----------------------------------------------------------------------------
 
-    def load(self, history: Sequence[e.Event], head: str) -> None:
+    def load(
+        self,
+        history: Sequence[e.Event],
+        head: str,
+        *,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         """Take over the run from its whole history.
 
         A mismatch between history and code blocks the run (R3), and a blocked run whose code fits
-        now moves again; either stands in the draft.
+        now moves again; either stands in the draft.  `meanwhile` is called between activations:
+        all of them together may take longer than a lease lasts.
 
         Raises:
-            StoreUnavailable: A blob of the history cannot be read.
+            StoreUnavailable: A blob of the history cannot be read, or `meanwhile` says so.
         """
         turn = self._turn
         for event in history:
@@ -123,7 +130,7 @@ class LiveRun:
         if not history:
             return
         try:
-            replayed = self._replay(history)
+            replayed = self._replay(history, meanwhile)
         except NondeterminismError as error:
             self._block_loaded(
                 ActivationFailed(
@@ -147,15 +154,19 @@ class LiveRun:
             else:
                 self._published = self._encoded_state()
 
-    def _replay(self, history: Sequence[e.Event]) -> Replayed:
+    def _replay(self, history: Sequence[e.Event], meanwhile: Callable[[], None]) -> Replayed:
         definition = self._turn.definition
         if definition is None:
             raise self._unknown_workflow()
         events = [with_values(event, self._tools.blobs) for event in history]
         key = self.key
-        return self._tools.watch(
-            str(key), lambda: replay(definition, key.workflow_id, key.run, events)
-        )
+        subject, watch = str(key), self._tools.watch
+
+        def activate(apply: Callable[[], list[e.Command]]) -> list[e.Command]:
+            meanwhile()
+            return watch(subject, apply)
+
+        return replay(definition, key.workflow_id, key.run, events, activate=activate)
 
     def _unknown_workflow(self) -> ActivationFailed:
         known = ", ".join(sorted(self._tools.registry)) or "none"
@@ -205,7 +216,8 @@ class LiveRun:
         logger.info("%s takes no %s: it is %s", self.key, entry.kind.value, self.status)
         if entry.kind is Kind.SIGNAL:
             names = {name: str(entry.body.get(name)) for name in ("signal", "signal_id")}
-            self.undelivered.append({"workflow": self.key.workflow_id, **names})
+            inbox_id = self._turn.draft.inbox_ids.pop()  # It stays there until it is in the list.
+            self.undelivered.append((inbox_id, {"workflow": self.key.workflow_id, **names}))
 
     def _take_sleep(self, timer: TimerKey) -> None:
         turn = self._turn
@@ -299,21 +311,12 @@ class LiveRun:
         draft.close(at_ms)
         draft.append(ending, data)
         draft.fields["closed_at_ms"] = str(at_ms)
-        match ending:
-            case e.RunCompleted():
-                draft.fields["result"] = canonical(ending.result).decode()
-                self._children.tell_parent(self.status, result=ending.result, failure=None)
-                return
-            case e.RunFailed():
-                failure = ending.failure
-            case e.RunCancelled():
-                failure = Failure(type="Cancelled", message=ending.reason)
-            case e.RunTerminated():
-                failure = Failure(type="Terminated", message=ending.reason)
-            case _:
-                raise AssertionError(f"{type(ending).__name__} ends no run")
-        draft.fields["failure"] = canonical(failure.as_json()).decode()
-        self._children.tell_parent(self.status, failure=failure)
+        result, failure = outcome_of(ending)
+        if failure is None:
+            draft.fields["result"] = canonical(result).decode()
+        else:
+            draft.fields["failure"] = canonical(failure.as_json()).decode()
+        self._children.tell_parent(self.status, result=result, failure=failure)
 
     # --- blocked runs ----------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ from orchestrator.core.limits import (
     LEASE_TTL_MS,
     ORCHESTRATOR_TTL_MS,
     RUN_CACHE_MAX,
+    WORK_PER_COMMIT_MS_MAX,
+    renew_interval_ms,
 )
 
 
@@ -32,19 +34,16 @@ class EngineSettings:
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"EngineSettings.{name} is {value}; at least 1 is wanted")
-        if self.activation_ms_max + self.inbox_block_ms >= self.lease_ttl_ms:
+        longest_ms = WORK_PER_COMMIT_MS_MAX + self.activation_ms_max + self.inbox_block_ms
+        if longest_ms >= self.lease_ttl_ms - self.lease_renew_interval_ms:
             raise ValueError(
                 f"EngineSettings: activation_ms_max {self.activation_ms_max} and inbox_block_ms "
-                f"{self.inbox_block_ms} together must stay below lease_ttl_ms {self.lease_ttl_ms}: "
-                f"one slow activation would cost the lease"
+                f"{self.inbox_block_ms}, with {WORK_PER_COMMIT_MS_MAX} for other runs, must stay "
+                f"below two thirds of lease_ttl_ms {self.lease_ttl_ms}: one slow activation would "
+                f"cost the lease"
             )
 
     @property
     def lease_renew_interval_ms(self) -> int:
-        """A lease outlives two missed renewals."""
-        return max(1, self.lease_ttl_ms // 3)
-
-    @property
-    def claim_renew_interval_ms(self) -> int:
-        """A claim outlives two missed renewals."""
-        return max(1, self.claim_ttl_ms // 3)
+        """See `core.limits.renew_interval_ms`."""
+        return renew_interval_ms(self.lease_ttl_ms)

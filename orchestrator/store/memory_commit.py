@@ -72,10 +72,17 @@ def _change_timers(partition: Partition, commit: Commit) -> None:
 
 def _change_steps(partition: Partition, commit: Commit, now_ms: int) -> None:
     for attempt in commit.given_up:
-        _rest(partition, commit.key, attempt.step)
+        # The row may be gone, or name a later attempt, which is nobody's to take.
+        partition.end_claim(attempt)
+        given = partition.find_step(commit.key, attempt.step)
+        if given is not None and given["attempt"] == str(attempt.attempt):
+            _rest(partition, commit.key, attempt.step)
     for attempt in commit.steps_settled:
         partition.end_claim(attempt)
-        partition.steps.get(commit.key, {}).pop(attempt.step, None)
+        row = partition.steps.get(commit.key, {}).pop(attempt.step, {})
+        if "attempt" in row:
+            # Settled while it rested: the claim is that of the attempt before.
+            partition.end_claim(_attempt(commit.key, attempt.step, row))
     for sent in commit.steps_sent:
         _send(partition, commit.key, sent, now_ms)
     for step in commit.steps_resting:

@@ -502,8 +502,8 @@ class ClientStore(Protocol):
     def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
         """Open the next run of an id and post its START, in one act (H8).
 
-        Body: workflow (the type's name), args, kwargs; of a child also parent (workflow, run,
-        child).
+        Body: workflow (the type's name), args, kwargs, request_id; of a child also parent
+        (workflow, run, child).
         """
         ...
 

@@ -4,6 +4,8 @@ WR1  Without our header a task runs as it always did.
 WR2  The protocol is the outermost layer, outside of ``autoretry_for`` and of a base class' own
      ``__call__``, so that what these raise is what is recorded.
 WR3  A task is wrapped once, however often it is looked at.
+WR4  A step that asks Celery for a retry sends nothing: the wish is its outcome, and the next
+     attempt is the log's.
 """
 
 import functools
@@ -28,6 +30,7 @@ def wrap_tasks(tasks: Iterable[Any], protocol: Protocol) -> None:
         if task.name.startswith("celery.") or _MARK in vars(task):
             continue
         setattr(task, _MARK, True)
+        task.retry = _wrapped_retry(task, task.retry)
         if task_has_custom(task, "__call__"):
             _wrap_class(type(task), protocol)
         else:
@@ -67,6 +70,24 @@ def _wrap_class(cls: Any, protocol: Protocol) -> None:
         return protocol().run(work)
 
     cls.__call__ = call_or_step
+
+
+def _wrapped_retry(task: Any, retry: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep `retry` from sending what would run outside of the step, without its arguments."""
+
+    @functools.wraps(retry)
+    def retry_or_say_so(*args: Any, **kwargs: Any) -> Any:
+        request = task.request_stack.top
+        if getattr(request, HEADER, None) is None or face.current() is None:
+            return retry(*args, **kwargs)
+        # Celery's own way to raise ``Retry`` and send nothing.
+        before, request.is_eager = request.is_eager, True
+        try:
+            return retry(*args, **kwargs)
+        finally:
+            request.is_eager = before
+
+    return retry_or_say_so
 
 
 def _step_to_run(task: Any) -> tuple[AttemptKey, Any] | None:

@@ -34,17 +34,28 @@ SHOP = "SHOP_DATABASE_URL"
 #: Another server's program than the packaged Valkey: a redis-server, say.
 SERVER = "ACCEPTANCE_SERVER"
 PARTITIONS = 16
-_CELERY = [sys.executable, "-m", "celery", "-A", APP]
+_CELERY = [sys.executable, "-m", "celery", "-A"]
 _WORKER = ["worker", "-l", "INFO", "--without-gossip", "--without-mingle"]
 
 
 class Stack:
-    """Use it with ``with``: Valkey runs from the start, everything else when it is asked for."""
+    """Use it with ``with``: Valkey runs from the start, everything else when it is asked for.
+
+    Args:
+        directory: Where data and logs lie.
+        fsync: Of the server; see `EmbeddedServer`.
+        app: What workers and orchestrators run, as ``celery -A`` names it.
+    """
 
     def __init__(
-        self, directory: Path, *, fsync: Literal["everysec", "always"] = "everysec"
+        self,
+        directory: Path,
+        *,
+        fsync: Literal["everysec", "always"] = "everysec",
+        app: str = APP,
     ) -> None:
         self.directory = directory
+        self._celery = [*_CELERY, app]
         binary = os.environ.get(SERVER) or None
         self.server = EmbeddedServer(directory / "server", fsync=fsync, binary=binary)
         self.children: list[Child] = []
@@ -105,7 +116,7 @@ class Stack:
         """Start a worker; not ready yet."""
         name = secrets.token_hex(4)
         chosen = ["-n", f"{name}@acceptance", "-Q", queue, *(options or ("-c", "2"))]
-        return self.spawn(f"worker-{queue}", [*_CELERY, *_WORKER, *chosen], **environment)
+        return self.spawn(f"worker-{queue}", [*self._celery, *_WORKER, *chosen], **environment)
 
     def ready_worker(self, *options: str, queue: str = "celery") -> Child:
         """Start a worker, and wait until it takes messages."""
@@ -113,12 +124,12 @@ class Stack:
 
     def orchestrator(self, **environment: str) -> Child:
         """Start an orchestrator; it owns nothing yet."""
-        return self.spawn("orchestrator", [*_CELERY, "orchestrator"], **environment)
+        return self.spawn("orchestrator", [*self._celery, "orchestrator"], **environment)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run ``celery -A … workflow`` and wait for its end."""
         return subprocess.run(
-            [*_CELERY, "workflow", *arguments],
+            [*self._celery, "workflow", *arguments],
             cwd=ROOT,
             env={**os.environ, **self.environment, "COLUMNS": "200"},
             capture_output=True,

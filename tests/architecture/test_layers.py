@@ -40,6 +40,8 @@ MAY_IMPORT: dict[str, list[str]] = {
         *("orchestrator.worker", "orchestrator.client"),
     ],
     "orchestrator.cli": ["orchestrator"],
+    # Looks at runs as any client does.
+    "orchestrator.flower": [CORE, STORE_PORTS, "orchestrator.client", "orchestrator.app"],
     # The public names, each loaded when it is asked for.
     "orchestrator.__init__": ["orchestrator"],
     # The applications see public names, never a layer.
@@ -69,7 +71,7 @@ CORE_STDLIB = [
 #: What single files of the core need beyond it, and why.
 CORE_STDLIB_EXTRA: dict[str, list[str]] = {
     # Stands in front of all that workflow code may not reach, so it has to name it.
-    "orchestrator/core/guard.py": ["os", "random", "secrets", "threading", "time", "uuid"],
+    "orchestrator/core/guard.py": ["gc", "os", "random", "secrets", "threading", "time", "uuid"],
     # Keeps a coroutine that cannot be ended from ever being collected; calls nothing else.
     "orchestrator/core/unwinding.py": ["ctypes"],
     # Makes numpy's seeded generators, for a workflow that asks for them.

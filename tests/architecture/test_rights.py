@@ -195,6 +195,17 @@ REFUSED = {
         ("RENAME", LOG, "elsewhere"),
         ("BRPOP", "celery", "1"),
     ],
+    "flower": [
+        ("XADD", LOG, "99-0", "event", "forged"),
+        ("HSET", ROW, "status", "completed"),
+        ("XADD", INBOX, "*", "kind", "signal"),
+        ("XADD", "orc:signals", "*", "workflow", "order-1"),
+        ("ZADD", TIMERS, "0", "sleep:order-1.1.1.0"),
+        ("HGETALL", STEPS),
+        ("LPUSH", "celery", "{}"),
+        ("LRANGE", "celery", "0", "-1"),
+        ("DEL", "unacked"),
+    ],
     "operator": [
         ("XADD", LOG, "99-0", "event", "forged"),
         ("XTRIM", "orc:signals", "MAXLEN", "0"),
@@ -233,3 +244,17 @@ def test_no_rule_names_a_prefix_but_the_default() -> None:
     ours = [key for key in keys if not key.startswith(("celery", "_kombu", "unacked", "[0-9a-f]?"))]
     assert ours
     assert all(key.startswith("orc:") for key in ours), Path("ops/users.acl")
+
+
+def test_flower_reads_runs_and_their_histories_and_the_lengths_of_queues(
+    port: int, stores: dict[str, RedisStore]
+) -> None:
+    body: dict[str, Json] = {"workflow": "order", "args": [], "kwargs": {}}
+    stores["client"].start("order-2", request_id="s", body=body)
+    reader = RedisStore(connect(url_of("flower", port)), direct_queues=True)
+    assert reader.find_row("order-2") is not None
+    listed = [row["workflow_id"] for row in reader.list_runs(open=True, closed=True, count=9)]
+    assert "order-2" in listed
+    assert reader.read_history(RunKey(workflow_id="order-2", run=1)) == []
+    with Redis.from_url(url_of("flower", port), protocol=2) as client:
+        assert client.llen("celery") >= 0

@@ -4,6 +4,7 @@
 
 import asyncio
 import datetime as datetime_module
+import gc
 import importlib
 import io
 import logging
@@ -150,6 +151,34 @@ def test_a_finalizer_is_nobodys_doing(drive: Drive) -> None:
         del resource
 
     assert kinds(drive(dropping).started) == ["RunCompleted"]
+
+
+def test_what_listens_to_the_garbage_collector_is_nobodys_doing(drive: Drive) -> None:
+    class Listener:
+        heard = 0
+
+        def __call__(self, phase: str, info: dict[str, int]) -> None:
+            time.perf_counter()
+            self.heard += 1
+
+        def listen(self, phase: str, info: dict[str, int]) -> None:
+            self(phase, info)
+
+    def plainly(phase: str, info: dict[str, int]) -> None:
+        time.perf_counter()
+
+    async def littering() -> None:
+        gc.collect()
+
+    listener = Listener()
+    added: list[Any] = [listener, listener.listen, plainly]
+    gc.callbacks.extend(added)
+    try:
+        assert kinds(drive(littering).started) == ["RunCompleted"]
+    finally:
+        for each in added:
+            gc.callbacks.remove(each)
+    assert listener.heard >= 4, "twice at the begin and twice at the end of a collection"
 
 
 def test_an_engine_that_an_import_started_is_guarded_all_the_same() -> None:

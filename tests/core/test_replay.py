@@ -15,11 +15,14 @@ from orchestrator.core.events import (
     Event,
     RunBlocked,
     RunCompleted,
+    RunTerminated,
     RunUnblocked,
     StepAttemptFailed,
     StepCompleted,
     StepRetried,
     StepScheduled,
+    TerminateRequested,
+    TimerFired,
 )
 from orchestrator.core.failure import Failure
 from orchestrator.core.replay import Replayed, replay
@@ -272,3 +275,20 @@ def test_a_compensation_replays_although_no_line_of_code_asks_for_it(drive: Driv
         for event in run.history
     ]
     assert "task='undo_a'" in disagreement(doomed, history).issued
+
+
+def test_a_run_that_was_terminated_while_blocked_ended_without_its_code(drive: Drive) -> None:
+    async def flow() -> None:
+        await workflow.sleep(1)
+        await workflow.step("job")
+
+    run = drive(flow)
+    started, timer = run.history
+    blocked = RunBlocked(at_ms=run.now_ms, kind="bug", message="oops")
+    fired = TimerFired(at_ms=run.now_ms + 1000, timer=1)
+    asked = TerminateRequested(at_ms=run.now_ms + 1000, reason="enough")
+    ended = RunTerminated(at_ms=run.now_ms + 1000, reason="terminated while blocked")
+    run.history = [started, timer, blocked, fired, asked, ended]
+    replayed = run.replayed()
+    assert kinds(replayed.pending)[0] == "StepScheduled"
+    replayed.execution.close()

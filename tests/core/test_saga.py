@@ -372,3 +372,29 @@ def test_an_undo_that_was_given_up_is_never_called_undone() -> None:
     run.fail(2, may_have_run=False)
     with pytest.raises(ActivationFailed, match="cancel_flight was given up"):
         run.fail(3)
+
+
+def test_a_finally_block_that_orders_a_saga_step_does_not_hold_up_the_end(drive: Drive) -> None:
+    async def tidy() -> None:
+        async with Saga() as saga:
+            try:
+                await saga.step("flight", undo="cancel_flight")
+            finally:
+                await saga.step("tidy_up", undo="mess_up")
+
+    run = drive(tidy)
+    run.terminate("now")
+    # The block is unwound: what it orders there is forgotten, and nothing waits for it.
+    assert undos(run.complete(1)) == [("cancel_flight", 1)]
+    assert isinstance(run.complete(2)[-1], RunTerminated)
+
+
+def test_a_saga_that_is_opened_while_its_run_ends_does_not_hold_up_the_end(drive: Drive) -> None:
+    async def tidy() -> None:
+        try:
+            await workflow.step("job")
+        finally:
+            async with Saga() as saga:
+                await saga.step("tidy_up", undo="mess_up")
+
+    assert kinds(drive(tidy).terminate("now")) == ["RunTerminated"]

@@ -45,7 +45,7 @@ def test_every_state_can_be_reached_and_every_open_one_left() -> None:
 
 
 def test_no_run_ends_while_a_saga_is_undone() -> None:
-    for state in (RunState.COMPENSATING, RunState.COMPENSATION_FAILED, RunState.PARKED):
+    for state in (RunState.COMPENSATING, RunState.COMPENSATION_FAILED):
         assert not RUN_TERMINAL & set(RUN_TRANSITIONS[state].values())
 
 

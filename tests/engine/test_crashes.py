@@ -265,6 +265,29 @@ def test_a_signal_for_a_run_that_just_ended_is_kept_with_the_reason() -> None:
     assert "too late" not in str(rejected)
 
 
+@pytest.mark.parametrize("call", ["commit", "reject", "discard"])
+@pytest.mark.parametrize("happens", [False, True], ids=["before", "after"])
+def test_a_signal_behind_the_end_of_its_run_is_kept_although_its_owner_dies(
+    call: str, *, happens: bool
+) -> None:
+    world = flow_world()
+    world.start("flow")
+    world.settle()
+    world.node.close()
+    world.clock.advance(10_000)
+    world.nodes = [Node(world, "doomed", Faulty(world.store, call, 1, happens=happens))]
+    world.post(Kind.TERMINATE, {"reason": "enough", "request_id": "t"})
+    world.signal("say", "too late", signal_id="late")
+    with pytest.raises(StoreUnavailable):
+        world.node.turn()
+    world.restart()
+    world.settle()
+    assert world.status() == "terminated"
+    assert {each["signal_id"] for each in world.store.rejected} == {"late"}
+    left = world.store.take_inbox(dict.fromkeys(range(4), "0"), count=9, block_ms=0)
+    assert not any(left.values())
+
+
 def test_a_cycle_that_outlasts_its_leases_renews_them_and_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -12,7 +12,7 @@ from orchestrator.store.ports import (
     StepRow,
     TimerKind,
 )
-from tests.store.world import DONE, LONG_MS, World, timer
+from tests.store.world import DONE, LONG_MS, World, attempt, timer
 
 
 def claimed(world: World, *, ttl_ms: int) -> AttemptKey:
@@ -180,3 +180,28 @@ def test_step_sent_and_cancelled_in_one_commit_is_cancelled(world: World) -> Non
     run = world.open_run()
     world.commit(run, ["both"], steps_sent=[StepRow(step=1, attempt=1)], steps_cancelled=[1])
     assert [body["kind"] for body in world.bodies(Kind.OUTCOME)] == ["cancelled"]
+
+
+def test_step_that_rests_and_is_settled_in_one_commit_leaves_no_claim(world: World) -> None:
+    # A time-out ends attempt 1, and the same commit cancels the step, whose attempt is 2 by now.
+    key = claimed(world, ttl_ms=1)
+    next_key = attempt(key.run_key, number=2)
+    result = world.commit(
+        key.run_key, ["timed out"], unposted=[key], steps_resting=[1], steps_settled=[next_key]
+    )
+    assert result is CommitResult.COMMITTED
+    assert world.expired_claims() == []
+
+
+def test_claim_that_outlived_its_attempt_goes_without_touching_the_next_one(world: World) -> None:
+    key = claimed(world, ttl_ms=1)
+    next_key = attempt(key.run_key, number=2)
+    result = world.commit(
+        key.run_key,
+        ["lost"],
+        given_up=[key],
+        steps_sent=[StepRow(step=1, attempt=2)],
+    )
+    assert result is CommitResult.COMMITTED
+    assert world.store.claim(next_key, "two", ttl_ms=LONG_MS).answer is ClaimAnswer.GRANTED
+    assert world.expired_claims() == []

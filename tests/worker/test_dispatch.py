@@ -48,7 +48,7 @@ def published_by_kombu(url: str, **options: Any) -> dict[str, Any]:
     """Return the envelope that Celery itself leaves in a Redis list."""
     app = Celery("shop", broker=url, set_as_current=False)
     app.send_task(
-        "tasks.charge", task_id=str(KEY), root_id="order.42.3", parent_id="order.42.3",
+        "tasks.charge", task_id=str(KEY), root_id="order.42.3", parent_id="order.42.3.1.1",
         ignore_result=True, headers={"orc": {}}, queue="shop", **options,
     )  # fmt: skip
     with connect(url) as client:
@@ -82,7 +82,6 @@ def _decoded(body: str) -> bytes:
 def test_header_carries_the_step_and_its_arguments_untouched(app: Celery) -> None:
     headers = envelope(app)["headers"]
     assert headers["id"] == "order.42.3.7.2"
-    assert (headers["root_id"], headers["parent_id"]) == ("order.42.3", "order.42.3")
     assert find_key(headers) == KEY
     header = read_header(headers["orc"], KEY)
     assert header.args == OUTGOING.args
@@ -90,6 +89,13 @@ def test_header_carries_the_step_and_its_arguments_untouched(app: Celery) -> Non
     assert header.idempotency_key == OUTGOING.idempotency_key
     assert header.compensates == OUTGOING.compensates
     assert header.workflow == "order"
+
+
+def test_root_is_the_run_and_parent_too_unless_a_step_is_undone(app: Celery) -> None:
+    undo = envelope(app)["headers"]
+    assert (undo["root_id"], undo["parent_id"]) == ("order.42.3", "order.42.3.1.1")
+    step = envelope(app, replace(OUTGOING, compensates=""))["headers"]
+    assert (step["root_id"], step["parent_id"]) == ("order.42.3", "order.42.3")
 
 
 def test_same_attempt_gives_the_same_task_id_in_distinct_deliveries(app: Celery) -> None:

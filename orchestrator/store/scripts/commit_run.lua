@@ -148,13 +148,22 @@ local function rest(step)
 end
 
 for i = given_first, given_last, 2 do
-    rest(ARGV[i])
+    -- The row may be gone, or name a later attempt, which is nobody's to take.
+    end_claim(ARGV[i], ARGV[i + 1])
+    if redis.call("HGET", KEYS[5], ARGV[i] .. ".attempt") == ARGV[i + 1] then
+        rest(ARGV[i])
+    end
 end
 
 first, last = next_list(2)
 for i = first, last, 2 do
     local step = ARGV[i]
     end_claim(step, ARGV[i + 1])
+    -- Settled while it rested: the claim is that of the attempt before.
+    local before = redis.call("HGET", KEYS[5], step .. ".attempt")
+    if before then
+        end_claim(step, before)
+    end
     redis.call("HDEL", KEYS[5],
         step .. ".attempt", step .. ".state", step .. ".claim",
         step .. ".start_to_close_ms", step .. ".heartbeat_ms",

@@ -23,10 +23,10 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test chaos lint format types bench clean
+.PHONY: help demo test chaos simulation lint format types bench clean
 
 help:
-	@echo "make demo | test | chaos | lint | format | types | bench | clean    (ARGS=… adds words)"
+	@echo "make demo | test | chaos | simulation | lint | format | types | bench | clean    (ARGS=… adds words)"
 
 demo: $(VENV)/.demo
 	@$(BIN)/orchestrator demo $(ARGS)
@@ -36,6 +36,11 @@ test: $(VENV)/.dev
 
 chaos: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+# As many seeds as are asked for: make simulation SEEDS=10000; or one: make simulation ARGS="--seed 7"
+SEEDS ?= 10000
+simulation: $(VENV)/.dev
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs 2 $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check $(ARGS) && $(BIN)/ruff format --check $(ARGS)
@@ -66,7 +71,7 @@ $(VENV)/.made:
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.demo: EXTRAS := embedded,shop
+$(VENV)/.demo: EXTRAS := embedded,plot,shop,sklearn
 $(VENV)/.dev: EXTRAS := dev
 $(VENV)/.demo $(VENV)/.dev: pyproject.toml $(VENV)/.made
 	@echo "installing celery-orchestrator[$(EXTRAS)] into $(VENV)"

@@ -1,0 +1,67 @@
+"""Histories as the checker reads them: JSON, and nothing of the engine's understanding of it."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from orchestrator.store.ports import RunKey
+
+#: One event: its JSON object.
+Event = dict[str, Any]
+ENDINGS = ("RunCompleted", "RunFailed", "RunCancelled", "RunTerminated")
+#: What code orders; everything else arrives, or is noted.
+COMMANDS = (
+    *ENDINGS,
+    "StepScheduled",
+    "StepCancelRequested",
+    "TimerStarted",
+    "TimerCancelled",
+    "SignalRefused",
+    "CompensationStarted",
+    "CompensationCompleted",
+    "SagaCommitted",
+)
+#: What settles a step.
+SETTLING = ("StepCompleted", "StepFailed")
+#: What records the end of an attempt.
+ENDS_ATTEMPT = (*SETTLING, "StepAttemptFailed", "StepParked")
+
+
+def key_of(workflow_id: str, run: int) -> RunKey:
+    """Return the key of a run."""
+    return RunKey(workflow_id=workflow_id, run=run)
+
+
+def decoded(stored: Iterable[Any]) -> list[Event]:
+    """Return the events in what the store, or the watch, keeps of a history."""
+    return [json.loads(one.data) for one in stored]
+
+
+def is_ended(events: Sequence[Event]) -> bool:
+    """Return whether the run has ended."""
+    return bool(events) and events[-1]["type"] in ENDINGS
+
+
+def of_type(events: Iterable[Event], *types: str) -> list[Event]:
+    """Return the events of some types."""
+    return [event for event in events if event["type"] in types]
+
+
+def by_step(events: Iterable[Event]) -> dict[int, list[Event]]:
+    """Return the events that name a step, by its number."""
+    found: dict[int, list[Event]] = {}
+    for event in events:
+        if "step" in event:
+            found.setdefault(event["step"], []).append(event)
+    return found
+
+
+def parked(events: Iterable[Event]) -> list[int]:
+    """Return the steps that wait for a person."""
+    found: list[int] = []
+    for event in events:
+        if event["type"] == "StepParked":
+            found.append(event["step"])
+        elif event["type"] == "StepUnparked" and event["step"] in found:
+            found.remove(event["step"])
+    return found

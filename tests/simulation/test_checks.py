@@ -1,0 +1,169 @@
+"""Every promise's check goes red when the engine, or the store, breaks that promise.
+
+A fault is planted, and seeds are tried until one finds it: a checker that never complains checks
+nothing.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.core import randomness
+from orchestrator.core.compensation import SagaRecord
+from orchestrator.core.ledger import Ledger
+from orchestrator.engine.attempts import Attempts
+from orchestrator.engine.draft import Draft
+from orchestrator.engine.leases import Leases
+from orchestrator.engine.mail import Mail
+from orchestrator.engine.owner import Owner
+from orchestrator.store import memory_attempts, memory_commit
+from orchestrator.store.memory_partition import Partition
+from orchestrator.store.ports import Claim, ClaimAnswer
+from tests.simulation.__main__ import main, one
+
+SEEDS_MAX = 400
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def nothing(*_args: Any, **_kwargs: Any) -> None:
+    return None
+
+
+def signals_vanish(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Mail, "signal", nothing)
+
+
+def starts_vanish(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        Owner,
+        "_sort",
+        lambda self, partition, entries, work: self._store.discard(
+            partition, self._leases.tokens[partition], [entry.id for entry in entries]
+        ),
+    )
+
+
+def outcomes_are_overtaken(patch: pytest.MonkeyPatch) -> None:
+    """A step times out although its outcome is in."""
+    patch.setattr(memory_commit, "_is_current", lambda *_args: True)
+
+
+def every_copy_runs(patch: pytest.MonkeyPatch) -> None:
+    granted = Claim(answer=ClaimAnswer.GRANTED)
+    patch.setattr(memory_attempts, "claim", lambda *_args: granted)
+
+
+def lost_too_early(patch: pytest.MonkeyPatch) -> None:
+    """A sweep finds claims that have not expired, and the commit does not mind."""
+    patch.setattr(memory_attempts, "renew", lambda *_args: ClaimAnswer.GRANTED)
+
+
+def attempts_are_skipped(patch: pytest.MonkeyPatch) -> None:
+    apply = Ledger.apply
+
+    def skipping(ledger: Ledger, event: Any) -> None:
+        apply(ledger, event)
+        if type(event).__name__ == "StepAttemptFailed":
+            ledger.steps[event.step].attempt += 1
+
+    patch.setattr(Ledger, "apply", skipping)
+
+
+def chance_is_not_recorded(patch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(1)
+    patch.setattr(randomness, "stream", lambda _seed: random.Random(chance.getrandbits(32)))
+
+
+def nothing_is_undone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SagaRecord, "_undo", SagaRecord._finish)
+
+
+def only_what_completed_is_undone(patch: pytest.MonkeyPatch) -> None:
+    from orchestrator.core import compensation
+
+    completed = compensation.StepCompleted
+    patch.setattr(compensation, "_may_have_run", lambda step: isinstance(step.outcome, completed))
+
+
+def messages_are_never_sent_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Draft, "arm_resend", nothing)
+
+
+def retries_have_no_timer(patch: pytest.MonkeyPatch) -> None:
+    follow = Attempts._follow
+
+    def without_timer(self: Attempts, entry: Any, outcome: Any) -> None:
+        follow(self, entry, outcome)
+        for timer in list(self._turn.draft.timers_set):
+            if timer.kind.value == "retry":
+                del self._turn.draft.timers_set[timer]
+
+    patch.setattr(Attempts, "_follow", without_timer)
+
+
+def nobody_takes_over(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Leases, "_take", lambda self, share: set())
+
+
+def claims_stay_behind(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Partition, "end_claim", nothing)
+
+
+def anyone_may_write(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Partition, "holds_lease", lambda self, token, now_ms: True)
+
+
+def the_engine_stumbles(patch: pytest.MonkeyPatch) -> None:
+    def stumble(*_args: Any) -> None:
+        raise AttributeError("a slip of ours")
+
+    patch.setattr(Mail, "cancel", stumble)
+
+
+PLANTED: list[tuple[Plant, str]] = [
+    (signals_vanish, "P1"),
+    (starts_vanish, "P1"),
+    (outcomes_are_overtaken, "P1"),
+    (every_copy_runs, "P2"),
+    (lost_too_early, "P2"),
+    (attempts_are_skipped, "P2"),
+    (chance_is_not_recorded, "P3"),
+    (nothing_is_undone, "P4"),
+    (only_what_completed_is_undone, "P4"),
+    (messages_are_never_sent_again, "P5"),
+    (retries_have_no_timer, "P5"),
+    (nobody_takes_over, "P5"),
+    (claims_stay_behind, "P5"),
+    (anyone_may_write, "P6"),
+    (the_engine_stumbles, "engine"),
+]
+
+
+@pytest.mark.parametrize(("plant", "promise"), PLANTED, ids=[one.__name__ for one, _ in PLANTED])
+def test_a_planted_fault_is_found(
+    monkeypatch: pytest.MonkeyPatch, plant: Plant, promise: str
+) -> None:
+    plant(monkeypatch)
+    for seed in range(SEEDS_MAX):
+        broken = one(seed).broken
+        if broken is not None:
+            assert broken.promise == promise, f"seed {seed}: {broken}"
+            return
+    raise AssertionError(f"{plant.__name__} was not found in {SEEDS_MAX} seeds")
+
+
+def test_a_failing_seed_is_told_with_the_promise_and_how_to_repeat_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signals_vanish(monkeypatch)
+    assert main(["--seeds", "8"]) == 1
+    said = capsys.readouterr().out
+    assert "P1 is broken" in said
+    assert "expected:" in said
+    assert "repeat:   python -m tests.simulation --seed" in said
+    seed = said.rpartition("failed: ")[2].split()[0]
+    assert main(["--seed", seed]) == 1
+    assert "P1 is broken" in capsys.readouterr().out

@@ -86,6 +86,7 @@ __all__ = [
     "RETRY_UNTIL_DONE",
     "ApplicationError",
     "AsyncRunHandle",
+    "ChildWorkflowError",
     "ConfigurationError",
     "Failure",
     "ForbiddenInWorkflow",

@@ -42,11 +42,19 @@ MAY_IMPORT: dict[str, list[str]] = {
     "orchestrator.cli": ["orchestrator"],
     # Looks at runs as any client does.
     "orchestrator.flower": [CORE, STORE_PORTS, "orchestrator.client", "orchestrator.app"],
+    # Bytes, arrays, files and buckets: training knows nothing of workflows, nor of what runs them.
+    "orchestrator.training": ["orchestrator.core.errors", "orchestrator.core.values"],
     # The public names, each loaded when it is asked for.
     "orchestrator.__init__": ["orchestrator"],
     # The applications see public names, never a layer.
-    "tasks": [f"orchestrator.{name}" for name in orchestrator.__all__],
-    "sagas": [*(f"orchestrator.{name}" for name in orchestrator.__all__), "tasks"],
+    "tasks": [
+        *(f"orchestrator.{name}" for name in orchestrator.__all__),
+        "orchestrator.training",
+    ],
+    "sagas": [
+        *(f"orchestrator.{name}" for name in orchestrator.__all__),
+        *("orchestrator.training", "tasks"),
+    ],
     # The guided tour runs servers and reads histories, as an operator's tool does.
     "sagas.demo": ["orchestrator", "sagas", "tasks"],
 }
@@ -57,6 +65,11 @@ MAY_IMPORT_FOREIGN: dict[str, list[str]] = {
     "orchestrator.store": ["redis"],
     "orchestrator.engine": [],
     "orchestrator.workflow": [],
+    # Only numpy must be there: the others are extras, imported where they are needed.
+    "orchestrator.training": [
+        *("numpy", "threadpoolctl", "boto3", "botocore", "sklearn", "torch"),
+        *("prometheus_client", "mlflow", "tensorboard"),
+    ],
 }
 
 #: Sans-IO: nothing here tells the time, rolls a die, reaches a socket or starts a thread.
@@ -154,3 +167,16 @@ def test_package_and_core_load_without_redis_celery_or_pydantic() -> None:
 def test_engine_loads_without_redis_or_celery() -> None:
     engine = [module_name(path) for path in FILES if part_of(path) == "orchestrator.engine"]
     assert not loaded_by(", ".join(engine)) & {"redis", "celery", "kombu", "billiard"}
+
+
+def test_training_loads_with_numpy_alone() -> None:
+    extras = ("objects_s3", "s3_answers", "torch_state", "torch_trainer")
+    training = [
+        module_name(path)
+        for path in FILES
+        if part_of(path) == "orchestrator.training" and path.stem not in extras
+    ]
+    assert "orchestrator.training.checkpoints" in training
+    loaded = loaded_by(", ".join(training))
+    assert "numpy" in loaded
+    assert not loaded & {"redis", "celery", "boto3", "botocore", "sklearn", "torch", "pydantic"}

@@ -1,13 +1,20 @@
 """The shop's Celery app.  Time-outs and retries belong to the workflow's log, not to the broker."""
 
 import os
+from importlib.util import find_spec
 
 from celery import Celery
+
+#: The training's tasks need its libraries: pip install 'celery-orchestrator[training]'.
+TRAINS = all(find_spec(name) is not None for name in ("numpy", "threadpoolctl"))
 
 app = Celery(
     "shop",
     broker=os.environ.get("CELERY_BROKER_URL", "redis://127.0.0.1:6379/0"),
-    include=["tasks.inventory", "tasks.payment", "tasks.shipping", "tasks.notification"],
+    include=[
+        *("tasks.inventory", "tasks.payment", "tasks.shipping", "tasks.notification"),
+        *(["tasks.training"] if TRAINS else []),
+    ],
 )
 
 app.conf.update(

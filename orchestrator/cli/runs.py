@@ -12,6 +12,7 @@ from orchestrator.app import Orchestrator
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, Refusal, worded
+from orchestrator.cli.lineage import lineage
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.messages import DECISIONS, QUERY_TIMEOUT_S
@@ -257,6 +258,9 @@ def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bo
         if as_json:
             ctx.exit(EXIT_NO)
         raise Refusal(f"{workflow_id}: broken at event {found.bad_seq}: {found.reason}", EXIT_NO)
+
+
+workflow.add_command(lineage)
 
 
 def _orchestrator(ctx: click.Context) -> Orchestrator:

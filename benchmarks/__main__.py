@@ -8,6 +8,7 @@ from benchmarks.idle import IdleSettings, measure_idle
 from benchmarks.renewals import RenewalsSettings, measure_renewals
 from benchmarks.steps import StepsSettings, measure_steps
 from benchmarks.takeover import TakeoverSettings, measure_takeover
+from benchmarks.training import TrainingSettings, measure_training
 from orchestrator.core import limits
 
 
@@ -59,6 +60,19 @@ def renewals(seconds: float, strains: tuple[str, ...]) -> None:
 def idle(runs: tuple[int, ...], caches: tuple[int, ...], seconds: float) -> None:
     """Measure what an orchestrator costs that only keeps open runs."""
     for line in measure_idle(IdleSettings(runs=runs, caches=caches, seconds=seconds)):
+        click.echo(json.dumps(line))
+
+
+@main.command()
+@click.option("--epochs", default=40, show_default=True, help="Of each run.")
+@click.option(
+    "--rounds", default=3, show_default=True, help="Of each way of putting them in tasks."
+)
+@click.option("--megabytes", default=100, show_default=True, help="Of the state that is saved.")
+@click.option("--saves", default=5, show_default=True, help="Of that state, either way.")
+def training(**options: int) -> None:
+    """Measure what an epoch costs beyond its compute, and how long a save keeps it waiting."""
+    for line in measure_training(TrainingSettings(**options)):  # type: ignore[arg-type]
         click.echo(json.dumps(line))
 
 

@@ -29,7 +29,7 @@ from orchestrator.training.errors import (
 from orchestrator.training.retention import BestN, EveryK, LatestN, Policy
 from orchestrator.training.runner import Stop, run_chunk
 from orchestrator.training.session import WarmSessions
-from orchestrator.training.threads import pin_threads
+from orchestrator.training.threads import one_thread
 from orchestrator.training.trainer import Cursor
 from orchestrator.training.trainers import get_trainer
 from orchestrator.training.work import ChunkWork, Inherited, SaveAs, work_from_json
@@ -64,7 +64,7 @@ def saying_what_is_final() -> Iterator[None]:
 @app.task(time_limit=CHUNK_SECONDS_MAX)
 def prepare(plan: TrainingPlan, storage: str) -> Prepared:
     """Check everything a plan names, try the store, and save the first checkpoint of a run."""
-    with saying_what_is_final(), pin_threads():
+    with saying_what_is_final(), one_thread():
         address = store_address()
         open_store(address)
         factory = get_trainer(plan.trainer)
@@ -107,7 +107,7 @@ def train_chunk(work: Json, interval: Json) -> Json:
 
     `interval` is how often is saved at this point and why, for the log alone.
     """
-    with saying_what_is_final(), pin_threads(), step.handing_over():
+    with saying_what_is_final(), one_thread(), step.handing_over():
         ordered = work_from_json(work)
         result = run_chunk(
             ordered,
@@ -124,7 +124,7 @@ def train_chunk(work: Json, interval: Json) -> Json:
 @app.task(time_limit=CHUNK_SECONDS_MAX)
 def evaluate(work: Json) -> Evaluation:
     """Return what the checkpoint that `work` begins from is worth on the held-out samples."""
-    with saying_what_is_final(), pin_threads():
+    with saying_what_is_final(), one_thread():
         ordered = work_from_json(work)
         factory = get_trainer(ordered.trainer)
         begun = begin(ordered, factory(), open_checkpoints, WarmSessions(0))

@@ -7,6 +7,9 @@ small batches lose nothing by it.
 
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -63,3 +66,35 @@ def pin_threads(threads: int = 1) -> Pinned:
     """
     assert threads >= 1, threads
     return Pinned(threads)
+
+
+class _Shared:
+    """One pin for all who train in this process at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.holders = 0
+        self.pinned: Pinned | None = None
+
+
+_shared = _Shared()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold every math library to one thread, until the last of all who are inside has left.
+
+    For threads that train side by side: the first to end must not loosen what others rely on.
+    """
+    with _shared.lock:
+        _shared.holders += 1
+        if _shared.pinned is None:
+            _shared.pinned = pin_threads(1)
+    try:
+        yield
+    finally:
+        with _shared.lock:
+            _shared.holders -= 1
+            if _shared.holders == 0 and _shared.pinned is not None:
+                _shared.pinned.restore()
+                _shared.pinned = None

@@ -159,6 +159,19 @@ def test_what_was_pinned_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fingerprint() == before
 
 
+def test_whoever_ends_first_does_not_loosen_what_another_relies_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    first, second = threads.one_thread(), threads.one_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+    second.__exit__(None, None, None)
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
 def test_torch_is_held_to_the_threads_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     class Torch:
         threads = 4

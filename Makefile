@@ -1,7 +1,7 @@
 # Two commands on a machine with Python 3.11+ and make, nothing else:
 #
 #   make demo    the guided tour
-#   make test    all tests
+#   make test    the tests; make long: those that take minutes
 #
 # (And make chaos: orders through a storm of kills and stops, everything checked from outside.)
 #
@@ -23,16 +23,20 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test chaos simulation lint format types bench clean
+.PHONY: help demo test long chaos simulation lint format types bench clean
 
 help:
-	@echo "make demo | test | chaos | simulation | lint | format | types | bench | clean    (ARGS=… adds words)"
+	@echo "make demo | test | long | chaos | simulation | lint | format | types | bench | clean    (ARGS=… adds words)"
 
 demo: $(VENV)/.demo
 	@$(BIN)/orchestrator demo $(ARGS)
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+# What takes minutes, and is not part of `make test`.
+long: $(VENV)/.dev
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m long $(ARGS)
 
 chaos: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos $(ARGS)

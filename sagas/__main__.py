@@ -1,10 +1,12 @@
-"""Send one order through, and tell what happens.  Needs a worker and an orchestrator running.
+"""Start one of the sagas, and tell what happens.  Needs a worker and an orchestrator running.
 
 Run    python -m sagas order --total 120
        python -m sagas order --total 120 --fail ship            fails twice, then works
        python -m sagas order --total 120 --fail charge --mode refuse
        python -m sagas order --total 9000 --approve ana
        python -m sagas order --total 120 --cancel
+       python -m sagas training --epochs 20 --lr 0.002
+       python -m sagas stages
 """
 
 import os
@@ -15,6 +17,7 @@ import click
 
 from orchestrator import RunHandle, WorkflowFailed
 from sagas.order import Approval, CancelOrder, Delivered, Order, OrderState, Status, process_order
+from tasks.app import TRAINS
 from tasks.faults import Mode, set_switch
 
 STEPS = ["reserve", "charge", "ship", "notify", "release", "refund", "cancel_shipment"]
@@ -27,6 +30,13 @@ HANG_SECONDS = 3600
 @click.group()
 def main() -> None:
     """Run one of the sagas."""
+
+
+if TRAINS:
+    from sagas import training_commands
+
+    main.add_command(training_commands.training)
+    main.add_command(training_commands.stages)
 
 
 @main.command()

@@ -39,7 +39,7 @@ def run(*arguments: str) -> int:
             raise Refusal(_NOT_HERE, EXIT_WRONG) from error
         raise Refusal(
             f"the guided tour needs the package {error.name}: "
-            "pip install 'celery-orchestrator[embedded,shop]'",
+            "pip install 'celery-orchestrator[embedded,plot,shop,sklearn]'",
             EXIT_WRONG,
         ) from error
     code: int = tour.main(arguments)

@@ -194,15 +194,11 @@ class Execution(Orders):
     # --- the workflow's side -------------------------------------------------------------------
 
     def open_saga(self, *, is_parallel: bool) -> SagaRecord:
-        """Return the record of a new saga, entered by the current task.
-
-        One of user code that is being unwound is forgotten: the end must not wait for it.
-        """
+        """Return the record of a new saga, entered by the current task."""
         self._saga_count += 1
         is_mains = asyncio.current_task() is self.loop.main
         saga = SagaRecord(self, self._saga_count, is_parallel=is_parallel, is_mains=is_mains)
-        if not self.loop.is_shut:
-            self._sagas.append(saga)
+        self._sagas.append(saga)
         return saga
 
     def saga_left(self, saga: SagaRecord) -> bool:

@@ -99,6 +99,7 @@ class Saga:
             follower=record,
         )
         if not execution.loop.is_shut:
+            # What code orders while it is unwound is forgotten: the end must not wait for it.
             record.add(ordered, undoing)
         return await outcome_of(execution, ordered)
 

@@ -23,7 +23,6 @@ from orchestrator.core.events import (
 from orchestrator.store.keys import Keys
 from sagas.app import app
 from sagas.demo import claims
-from sagas.demo.stage import Stage
 from sagas.demo.tour import Handle, Tour
 from sagas.order import OrderState
 
@@ -57,7 +56,7 @@ def show_ways_on(tour: Tour, *, stays: bool) -> None:
     say.tell(f"logs of workers and orchestrators, also of the killed: {tour.stage.log_directory}")
     if stays:
         say.heading("Look around, from another terminal; Ctrl-C here ends it all")
-        for command in _commands(tour.stage, tour.handles[-1]):
+        for command in _commands(tour):
             say.command(command)
         return
     say.heading("What to try next")
@@ -66,10 +65,15 @@ def show_ways_on(tour: Tour, *, stays: bool) -> None:
     say.tell("the same application for yourself, and in another terminal an order of your own")
     say.command(_typed("orchestrator dev -A sagas"))
     say.command(_typed("python -m sagas order --total 9000 --approve you"))
-    say.tell("the workflow that you have just seen is sagas/order.py; README.md tells the rest")
+    if tour.trainings:
+        say.command(_typed("python -m sagas training --epochs 60 --review-every 20"))
+    say.tell("the workflows that you have just seen are sagas/order.py and sagas/training.py")
+    say.tell("README.md tells the rest, docs/training.md all about trainings")
 
 
-def _commands(stage: Stage, handle: Handle) -> list[str]:
+def _commands(tour: Tour) -> list[str]:
+    stage, handle = tour.stage, tour.handles[-1]
+    lineages = [f"celery -A sagas workflow lineage {each.id}" for each in tour.trainings[:1]]
     partitions = Orchestrator.of(app).store.partitions
     exports = " ".join(f"{name}={shlex.quote(to)}" for name, to in stage.environment.items())
     key = shlex.quote(Keys(prefix="orc", partitions=partitions).log(handle.id, handle.run))
@@ -78,6 +82,7 @@ def _commands(stage: Stage, handle: Handle) -> list[str]:
         f"redis-cli -p {stage.server.port} XRANGE {key} - +",
         _typed(f"celery -A sagas workflow show {handle.id}"),
         _typed("celery -A sagas workflow list"),
+        *map(_typed, lineages),
         _typed("python -m sagas order --total 9000 --approve you"),
         _typed("python -m tasks.audit"),
     ]

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from types import FrameType
 
 from rich.console import Console
@@ -20,6 +21,7 @@ from sagas.demo.tour import Tour
 KEEP = "--keep"
 #: All claims held; one did not; the tour could not be given.
 EXIT_HELD, EXIT_FAILED, EXIT_WRONG = 0, 1, 2
+_TRAINING_NEEDS = ("numpy", "threadpoolctl", "sklearn")
 #: The order whose history is shown: it was undone by two orchestrators.
 _SHOWN = "orchestrator-killed"
 
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 def _give(stage: Stage, narrator: Narrator, *, stays: bool) -> None:
-    narrator.heading("A guided tour: orders, crashes, and what is left of them")
+    narrator.heading("A guided tour: orders and a training, crashes, and what is left of them")
     try:
         tour = Tour(stage, narrator)
         narrator.tell(
@@ -64,6 +66,7 @@ def _give(stage: Stage, narrator: Narrator, *, stays: bool) -> None:
         )
         for scene in SCENES:
             scene(tour)
+        _second_act(tour)
         closing.check_books(tour)
         if not stays:
             stage.ask_to_stop()  # From here on it only tells: meanwhile they can hand over.
@@ -71,6 +74,20 @@ def _give(stage: Stage, narrator: Narrator, *, stays: bool) -> None:
         closing.show_ways_on(tour, stays=stays)
     except Stuck as stuck:
         narrator.check(Evidence("the tour goes on", "that it does", stuck))
+
+
+def _second_act(tour: Tour) -> None:
+    missing = [name for name in _TRAINING_NEEDS if find_spec(name) is None]
+    if missing:
+        tour.narrator.heading("6  The training is left out")
+        tour.narrator.tell(
+            f"it needs {', '.join(missing)}: pip install 'celery-orchestrator[sklearn]'"
+        )
+        return
+    # Not before: without these packages the first act is shown all the same.
+    from sagas.demo import lab
+
+    lab.killed_training(tour)
 
 
 def _sum_up(narrator: Narrator, took_s: float) -> None:

@@ -40,8 +40,9 @@ class Narrator:
     def __init__(self, console: Console) -> None:
         self._console = console
         self.checked: list[Evidence] = []
-        utf8 = (console.encoding or "").lower().startswith("utf")
-        self._yes, self._no, self._dot = ("✓", "✗", "·") if utf8 else ("ok", "NO", "-")
+        #: Whether the terminal has signs beyond ASCII.
+        self.has_signs = (console.encoding or "").lower().startswith("utf")
+        self._yes, self._no, self._dot = ("✓", "✗", "·") if self.has_signs else ("ok", "NO", "-")
         self._indent = len(self._yes) + 2
 
     @property

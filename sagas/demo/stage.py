@@ -43,6 +43,7 @@ class Stage:
     def __init__(self, directory: Path = DIRECTORY) -> None:
         self.directory = directory.resolve()
         self.database_path = self.directory / "shop.db"
+        self.training_path = self.directory / "training"
         self.server = EmbeddedServer(self.directory / "valkey")
         self._programs: list[Program] = []
         self._started = 0
@@ -59,6 +60,7 @@ class Stage:
             "CELERY_BROKER_URL": self.server.url,
             "SHOP_DATABASE_URL": f"sqlite:///{self.database_path}",
             "ORCHESTRATOR_BLOBS": str(self.directory / "blobs"),
+            "TRAINING_STORE": str(self.training_path),
         }
 
     def __enter__(self) -> "Stage":

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from decimal import Decimal
+from typing import Any
 
 from redis import Redis
 
@@ -36,6 +37,7 @@ class Tour:
         self._name = f"tour-{secrets.token_hex(3)}"
         self.article = f"book-of-{self._name}"
         self.handles: list[Handle] = []
+        self.trainings: list[RunHandle[Any]] = []
         restock(self.article, STOCK)
         self.orchestrator = stage.start_orchestrator()
         self.worker: Program = stage.start_worker()
@@ -72,7 +74,7 @@ class Tour:
         handle.signal("delivered", Delivered(signed_by="ana"))
         self.wait_for_end(handle)
 
-    def wait_for_end(self, handle: Handle) -> None:
+    def wait_for_end(self, handle: RunHandle[Any]) -> None:
         """Wait until the run has ended, well or not."""
         self.stage.wait_until(f"{handle.id} ends", lambda: handle.describe().is_closed)
 
@@ -82,7 +84,7 @@ class Tour:
             f"a worker is inside {task}", lambda: self.shop.has_met_switch(task, handle.id)
         )
 
-    def knock(self, handle: Handle, signal: str, payload: str) -> None:
+    def knock(self, handle: RunHandle[Any], signal: str, payload: str) -> None:
         """Write a signal to the door for people, as redis-cli would."""
         self.narrator.command(
             f"redis-cli XADD orc:signals '*' workflow {handle.id} signal {signal} "

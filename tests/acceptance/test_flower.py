@@ -30,7 +30,7 @@ from tests.acceptance.composed import EVENTS, Composed, Page, Web
 from tests.acceptance.stack import SHOP, events_of
 from tests.acceptance.waiting import eventually
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 CUSTOMER = "ana@example.org"
 HANG_SECONDS = 4.0

@@ -26,7 +26,7 @@ from tests.acceptance.training_stack import TrainingStack, child_pids, kill_one_
 from tests.acceptance.waiting import eventually
 from tests.sagas.training_driver import SMALL, order, reference
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(150)]
 
 #: Long enough to be met under way: an epoch of 180 steps.
 LONG: dict[str, Any] = {**SMALL, "batch_size": 8}

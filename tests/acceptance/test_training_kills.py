@@ -17,6 +17,8 @@ from tests.acceptance.training_stack import TrainingStack
 from tests.sagas.training_driver import Weights, order, reference
 from tests.training.s3_servers import CREDENTIALS, REGION, S3Server, ministack_server
 
+pytestmark = pytest.mark.long
+
 __all__ = ["ministack_server"]
 
 PROTOCOL = [

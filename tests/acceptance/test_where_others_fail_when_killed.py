@@ -17,6 +17,8 @@ from tests.acceptance.elsewhere_stack import ElsewhereStack
 from tests.acceptance.stack import PARTITIONS, Stack, events_of
 from tests.acceptance.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 #: Children enough for all situations whose bodies hold at a time.
 _CHILDREN = ("-c", "6")
 SLEEPERS = 100

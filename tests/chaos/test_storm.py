@@ -13,6 +13,8 @@ from tests.chaos.claims import Claim, all_claims
 from tests.chaos.faults import KINDS
 from tests.chaos.storm import Setting, Storm
 
+pytestmark = pytest.mark.long
+
 SHORT = Setting(orders=40, seed=7, seconds=17.0, settle_s=60.0)
 
 

@@ -39,6 +39,16 @@ def test_start_posts_the_input_as_json_and_returns_a_handle_on_that_run(
     assert (entry.body["args"], entry.body["kwargs"]) == ([120], {"note": "gift"})
 
 
+def test_history_tells_which_request_started_the_run(
+    order_workflow: Order, store: MemoryStore
+) -> None:
+    order_workflow.start(120, id="order-42")
+    [entry] = inbox_of(store)
+    row = store.find_row("order-42")
+    assert row is not None
+    assert entry.body["request_id"] == row["request"]
+
+
 def test_start_without_an_id_makes_one_up_that_tells_the_workflow(order_workflow: Order) -> None:
     first, second = order_workflow.start(1), order_workflow.delay(1)
     assert first.workflow_id.startswith("order-")

@@ -82,6 +82,8 @@ class Attempts:
             claim = self.claims.get(key)
             if claim is None or not claim.token.startswith(call.args[0][key]):
                 raise Broken("P2", f"renewal of {key}", "refused: not its claim", one.value)
+            if self.current.get((key.run_key, key.step)) != key.attempt:
+                raise Broken("P2", f"renewal of {key}", "refused: it is not current", one.value)
             if one is ClaimAnswer.GRANTED and (key.run_key, key.step) in self.unwanted:
                 raise Broken("P5", f"renewal of {key}, which was cancelled", "cancelled", one.value)
             claim.until_ms = now_ms + call.kwargs["ttl_ms"]

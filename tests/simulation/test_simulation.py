@@ -124,13 +124,14 @@ def test_a_restart_that_no_call_met_is_noticed_and_what_came_back_is_read_again(
     calm_world: World,
 ) -> None:
     world, key = calm_world, histories.key_of("w9", 1)
+    world.scheduler.run_until(world.scheduler.now_ms + 4_000)
     world.clients[0].start("w9", ["signal", "go", 0])
     before = taken(world.server, world.watch)
-    world.scheduler.run_until(world.scheduler.now_ms + 5_000)
+    world.scheduler.run_until(world.scheduler.now_ms + 200)
     assert [event["type"] for event in world.watch.events(key)] == ["RunStarted"]
     restored(world.server, world.watch, before)
     for node in world.nodes:
         node.epoch = world.server.epoch  # Their connections were made anew, in silence.
     assert world.watch.events(key) == []
-    world.scheduler.run_until(world.scheduler.now_ms + 3_000 + BALANCE_INTERVAL_MS)
+    world.scheduler.run_until(world.scheduler.now_ms + 2_000 + BALANCE_INTERVAL_MS)
     assert [event["type"] for event in world.watch.events(key)] == ["RunStarted"]

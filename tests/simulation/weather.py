@@ -39,8 +39,8 @@ ENVIRONMENT_FAULTS = (
 #: What the broker does to messages.
 BROKER_FAULTS = ("lose", "double", "hold", "reorder")
 
-_RATES = (0.0, 0.001, 0.003, 0.01, 0.02, 0.05)
-_PAUSE_RATES = (0.02, 0.1, 0.2)
+_RATES: tuple[float, ...] = (0.0, 0.001, 0.003, 0.01, 0.02, 0.05)
+_PAUSE_RATES: tuple[float, ...] = (0.02, 0.1, 0.2)
 
 
 @dataclass(slots=True)

@@ -238,14 +238,7 @@ def rated(name: str) -> str:
     return name
 
 
-@app.task(
-    shared=False,
-    expires=1,
-    priority=3,
-    serializer="pickle",
-    compression="gzip",
-    ignore_result=False,
-)
+@app.task(expires=1, serializer="pickle", compression="gzip", ignore_result=False)
 def expiring(name: str) -> str:
     """Have a message that Celery would drop, and in a format that no worker here accepts."""
     take_effect(begin(name))

@@ -43,12 +43,14 @@ class Attempts:
         current: The attempt that is on its way or running, by step.
         posted: Kind of the outcome, of attempts whose outcome is in.
         unwanted: Steps that the workflow has cancelled.
+        calm_from_ms: From when on nobody dies, and whoever died before is no longer waited for.
     """
 
     claims: dict[AttemptKey, Claimed] = field(default_factory=dict)
     current: dict[_Step, int] = field(default_factory=dict)
     posted: dict[AttemptKey, str] = field(default_factory=dict)
     unwanted: set[_Step] = field(default_factory=set)
+    calm_from_ms: int | None = None
 
     def passed(self, call: Call, answer: Any, now_ms: int) -> None:
         """Take note of a call that the store has carried out.
@@ -144,6 +146,8 @@ class Attempts:
         if kind == "lost" and (claim is None or claim.until_ms > now_ms):
             found = "not claimed" if claim is None else f"its claim lasts until {claim.until_ms}"
             raise Broken("P2", f"attempt {key} is lost", f"its claim expired by {now_ms}", found)
+        if kind == "lost" and self.calm_from_ms is not None and now_ms > self.calm_from_ms:
+            raise Broken("P5", f"attempt {key}, begun without faults", "comes to its end", "lost")
         if event["failure"]["type"] == "schedule_to_start_timeout" and claim is not None:
             raise Broken("P2", f"attempt {key} was not started in time", "not claimed", "claimed")
 

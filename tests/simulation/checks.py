@@ -85,6 +85,8 @@ def check_timers(verdict: Verdict) -> None:
         for event in events:
             if event["type"] == "TimerStarted":
                 due[f"timer {event['timer']}"] = event["due_at_ms"]
+            elif event["type"] == "TimerCancelled":
+                due.pop(f"timer {event['timer']}", None)
             elif event["type"] == "StepAttemptFailed":
                 due[f"step {event['step']}"] = event["retry_at_ms"]
             elif event["type"] in ("TimerFired", "StepRetried"):
@@ -266,7 +268,9 @@ def check_sagas(verdict: Verdict) -> None:
                 raise Broken("P4", f"undo of step {step} of {key}", "ordered once", count)
         committed = {event["saga"] for event in histories.of_type(events, "SagaCommitted")}
         for event in histories.of_type(events, "StepScheduled"):
-            if event.get("undo") is not None:
+            if event.get("saga") is not None and event.get("compensates") is None:
+                if event.get("undo") is None:
+                    raise Broken("P4", f"a saga's step of {key}", "recorded with its undo", event)
                 _check_undone(verdict, key, events, event, committed)
 
 

@@ -7,7 +7,7 @@ a repetition, mail for a run that has ended or that there is not.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.store.ports import InboxEntry, Kind, PostAnswer
+from orchestrator.store.ports import InboxEntry, Kind, PostAnswer, PostedAnswer
 from tests.simulation import histories
 from tests.simulation.attempts import Call
 from tests.simulation.broken import Broken
@@ -49,6 +49,20 @@ class Inboxes:
         for partition, entry in touched:
             if entry.id not in self._server._parts[partition].inbox:
                 self._check_gone(entry)
+
+    def check_open(self, call: Call, answer: Any) -> None:
+        """Check that a run that takes a message has not ended.
+
+        Raises:
+            Broken: Its sender was told that it is delivered, and nobody will ever look at it.
+        """
+        if answer.answer is not PostedAnswer.POSTED or call.args[1] is Kind.QUERY:
+            return
+        key = histories.key_of(call.args[0], answer.run)
+        if histories.is_ended(self._watch.events(key)):
+            raise Broken(
+                "P1", f"{call.args[1].value} to {key}", "closed: the run has ended", "taken"
+            )
 
     def check_late(self, call: Call, answer: Any) -> None:
         """Check that an outcome that came too late is told of.

@@ -7,7 +7,7 @@ instruction, write its two functions and add one line to `INSTRUCTIONS`.  `grow`
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
@@ -182,9 +182,19 @@ async def _spawn(run: Run, _saga: Any, body: Any) -> None:
     run.tasks.append(task)
 
 
+class _Later:
+    """A coroutine that is made when it is awaited: where code is unwound it may never be."""
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self._make = make
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._make().__await__()
+
+
 async def _within(run: Run, saga: Any, ms: int, body: Any, is_wait_for: bool) -> None:  # noqa: FBT001
     if is_wait_for:
-        await asyncio.wait_for(run.do(body, saga), ms / 1000)
+        await asyncio.wait_for(_Later(lambda: run.do(body, saga)), ms / 1000)
         return
     async with asyncio.timeout(ms / 1000):
         await run.do(body, saga)

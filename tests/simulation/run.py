@@ -2,7 +2,6 @@
 
 import logging
 import traceback
-import warnings
 from dataclasses import dataclass, field
 
 from tests.simulation import histories
@@ -45,13 +44,9 @@ def simulate(seed: int, *, is_told: bool = False) -> Outcome:
     world = World(seed, is_told=is_told)
     broken: Broken | None = None
     try:
-        with warnings.catch_warnings():
-            # What user code makes while it is unwound is nobody's to await.
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-            world.storm()
-            world.quiet()
-            judge(world)
-            world.close()
+        world.storm()
+        world.quiet()
+        judge(world)
         if complaints.found:
             raise Broken("engine", "an exception in a cycle", "none", complaints.found[0])
     except Broken as error:

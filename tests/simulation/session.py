@@ -60,6 +60,8 @@ class Network:
         self.inboxes.check(taken)
         if call.name == "post_outcome":
             self.inboxes.check_late(call, answer)
+        elif call.name == "post":
+            self.inboxes.check_open(call, answer)
         if call.name in _POSTING:
             self.posted()
         elif call.name == "commit":

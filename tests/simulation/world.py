@@ -231,6 +231,7 @@ class World:
                 self._complain()
             self.scheduler.run_until(self.scheduler.now_ms + _LOOK_MS)
             self._check_owners(began_at_ms)
+            self._check_blocked(began_at_ms)
             is_over = self._is_over()
             over_since_ms = (over_since_ms or self.scheduler.now_ms) if is_over else 0
 
@@ -253,18 +254,23 @@ class World:
         helper = Client("helper", self._session, self.desk, self._numbers("helper"))
         self._help(helper, _HELP_MS)
         frozen = [node.frozen_until_ms for node in self.nodes if not node.is_gone]
-        return max(self.scheduler.now_ms, *frozen)
+        awake_at_ms = max(self.scheduler.now_ms, *frozen)
+        self.watch.attempts.calm_from_ms = awake_at_ms + 3 * TAKEOVER_MS_MAX
+        return awake_at_ms
 
     def _help(self, helper: Client, pause_ms: int) -> None:
         """Send what somebody may be waiting for, again and again, less and less often."""
         helper.soon(pause_ms, lambda: self._help(helper, pause_ms * 6 // 5))
         for workflow_id in self.ids:
-            if self._is_open(workflow_id):
+            if self._is_awake(workflow_id):
                 helper.signal(workflow_id, "go", 7)
                 helper.signal(workflow_id, "count", 1)
 
-    def _is_open(self, workflow_id: str) -> bool:
-        return any(workflow_id in part.open for part in self.server._parts)
+    def _is_awake(self, workflow_id: str) -> bool:
+        """Return whether a run is open, and not blocked: what is blocked moves by itself."""
+        row = self.server.find_row(workflow_id)
+        is_open = any(workflow_id in part.open for part in self.server._parts)
+        return is_open and row is not None and row["status"] != "blocked"
 
     def _is_over(self) -> bool:
         """Return whether nothing is open, and nothing on its way to be."""
@@ -282,6 +288,12 @@ class World:
             if now_ms - since_ms > TAKEOVER_MS_MAX:
                 waited = f"none for {now_ms - since_ms} ms without faults"
                 raise Broken("P5", f"owner of partition {partition}", "one that lives", waited)
+
+    def _check_blocked(self, began_at_ms: int) -> None:
+        """Complain about a run that still rests, although sound code has come."""
+        blocked = [str(key) for part in self.server._parts for key in part.blocked]
+        if blocked and self.scheduler.now_ms - began_at_ms > 2 * TAKEOVER_MS_MAX:
+            raise Broken("P5", "runs that were blocked", "move again with sound code", blocked)
 
     def _complain(self) -> None:
         from tests.simulation import histories

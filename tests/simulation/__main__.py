@@ -2,7 +2,6 @@
 
 import argparse
 import gc
-import logging
 import multiprocessing
 import sys
 import time
@@ -24,7 +23,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side (1)")
     parser.add_argument("--seed", type=int, help="repeat this one, and tell its story")
     asked = parser.parse_args(arguments)
-    logging.disable(logging.WARNING)
     if asked.seed is not None:
         return _tell(asked.seed)
     return _run_all(range(asked.first, asked.first + asked.seeds), asked.jobs)
@@ -63,16 +61,21 @@ def _outcomes(seeds: range, jobs: int) -> Iterator[Outcome]:
     if jobs == 1:
         yield from map(one, seeds)
         return
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+    with multiprocessing.get_context("fork").Pool(jobs, initializer=gc.disable) as pool:
         yield from pool.imap(one, seeds, chunksize=_SEEDS_PER_COLLECTION)
 
 
 def one(seed: int) -> Outcome:
     """Return what became of `seed`; collects garbage now and then."""
+    has_collector = gc.isenabled()
     gc.disable()
-    if seed % _SEEDS_PER_COLLECTION == 0:
-        gc.collect()
-    return simulate(seed)
+    try:
+        if seed % _SEEDS_PER_COLLECTION == 0:
+            gc.collect()
+        return simulate(seed)
+    finally:
+        if has_collector:
+            gc.enable()
 
 
 def _say(text: str) -> None:

@@ -14,7 +14,7 @@ from sagas.app import orc
 from sagas.stages_state import StagesReport
 from tasks.training_store import STORE_VARIABLE
 from tests.acceptance.stack import events_of
-from tests.acceptance.training_app import PLACE
+from tests.acceptance.training_arms import PLACE
 from tests.acceptance.training_stack import TrainingStack
 from tests.acceptance.waiting import eventually
 from tests.sagas.training_driver import SMALL, Lab

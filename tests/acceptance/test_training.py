@@ -258,6 +258,11 @@ def test_a_plan_that_names_what_is_not_there_fails_with_the_names_that_are(
         assert handle.state()["status"] == "failed"
 
 
+def epoch_of(handle: RunHandle[Any]) -> int:
+    """Return how far a training says it is; 0 before it says anything."""
+    return int((handle.state() or {}).get("epoch", 0))
+
+
 @together
 def test_killed_at_random_again_and_again_it_ends_with_the_same_bits(stack: Stack) -> None:
     """Children, whole workers, the orchestrator; see test_training_kills for named points."""
@@ -268,10 +273,10 @@ def test_killed_at_random_again_and_again_it_ends_with_the_same_bits(stack: Stac
     orchestrator = stack.children[0]
     kills = {"child": 0, "worker": 0, "orchestrator": 0}
     while not handle.describe().is_closed and sum(kills.values()) < 8:
-        epoch = (handle.state() or {}).get("epoch", 0)
+        epoch = epoch_of(handle)
         # Somewhere within what comes next.
         eventually(
-            lambda: handle.describe().is_closed or handle.state()["epoch"] > epoch,  # noqa: B023
+            lambda: handle.describe().is_closed or epoch_of(handle) > epoch,  # noqa: B023
             "it goes on",
             seconds=60,
         )

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.core import events as e
 from tests.acceptance.stack import events_of
-from tests.acceptance.training_app import arm
+from tests.acceptance.training_arms import arm
 from tests.acceptance.training_stack import TrainingStack
 from tests.sagas.training_driver import Weights, order, reference
 from tests.training.s3_servers import CREDENTIALS, REGION, S3Server, ministack_server

@@ -3,6 +3,8 @@
 A store of checkpoints asks here at every named point of a save.  The n-th time that a run comes by
 the point it is armed with, for every n it is armed with, the process ends without a word.  How
 often it came by is counted in a file, so it is known to the child's successor.
+
+For workers alone: importing it arms the tasks of this very process.
 """
 
 import json
@@ -19,24 +21,9 @@ from orchestrator.training.objects import ObjectStore
 from orchestrator.training.objects_directory import DirectoryObjects
 from sagas import app, orc
 from tasks.training_store import open_store, store_address
+from tests.acceptance.training_arms import PLACE, S3
 
 __all__ = ["app", "orc"]
-
-#: A directory: what runs are armed with, and how often they came by.
-PLACE = "TRAINING_ARMS"
-#: Address of the store of runs whose ids begin with "s3-".
-S3 = "TRAINING_STORE_S3"
-
-
-def arm(place: Path, run: str, point: str, times: list[int]) -> None:
-    """Have run 1 of a workflow id die at a point, for the n-th time it comes by, for each n."""
-    (place / f"{run}.1.json").write_text(json.dumps({"point": point, "times": times}))
-
-
-def deaths(place: Path, run: str) -> int:
-    """Return how often a run's children have died at its point."""
-    found = place / f"{run}.1.died"
-    return found.stat().st_size if found.exists() else 0
 
 
 class Bomb:

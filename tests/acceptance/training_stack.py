@@ -12,7 +12,7 @@ from orchestrator.training.objects_directory import DirectoryObjects
 from orchestrator.training.work import ref_from_json
 from sagas.training_state import TrainingReport
 from tasks.training_store import STORE_VARIABLE
-from tests.acceptance import training_app as armed
+from tests.acceptance import training_arms as armed
 from tests.acceptance.child import Child
 from tests.acceptance.stack import Stack, events_of
 from tests.acceptance.waiting import eventually

@@ -25,8 +25,11 @@ from orchestrator.store.ports import (
     ClaimAnswer,
     Commit,
     CommitResult,
+    Kind,
+    Letter,
     Message,
     PostAnswer,
+    PostedAnswer,
     RunKey,
     StartAnswer,
     StepRow,
@@ -98,6 +101,7 @@ def test_each_role_can_do_its_part_of_a_run(stores: dict[str, RedisStore]) -> No
     work_on_the_step(worker)
     (entry,) = owner.take_inbox({AT: entry.id}, count=10, block_ms=0)[AT]
     assert owner.commit([("token", commit_of_the_end(entry.id))]) == [CommitResult.COMMITTED]
+    deliver_what_runs_say_to_each_other(owner)
     give_the_partition_back(owner)
     read_what_became_of_it(client)
 
@@ -142,10 +146,21 @@ def commit_of_the_end(inbox_id: str) -> Commit:
         expected_head="aa",
         events=[StoredEvent(seq=2, data=b'{"type":"RunCompleted"}', head="bb")],
         inbox_ids=[inbox_id],
+        letters=[Letter(kind=Kind.START, workflow_id="order-1.1.child-1", request="r")],
         steps_settled=[ATTEMPT],
         blocked=False,
         closed_at_ms=1,
     )
+
+
+def deliver_what_runs_say_to_each_other(owner: RedisStore) -> None:
+    ((letter_id, letter),) = owner.read_letters(AT, count=10)
+    body: dict[str, Json] = {"workflow": "order", "args": [], "kwargs": {}}
+    started = owner.start(letter.workflow_id, request_id=letter.request, body=body)
+    assert started.answer is StartAnswer.STARTED
+    assert owner.post(letter.workflow_id, Kind.CANCEL, {}).answer is PostedAnswer.POSTED
+    owner.ack_letters(AT, [letter_id])
+    assert owner.read_letters(AT, count=10) == []
 
 
 def give_the_partition_back(owner: RedisStore) -> None:
@@ -161,7 +176,7 @@ def read_what_became_of_it(client: RedisStore) -> None:
     assert row["seq"] == "2"
     assert len(client.read_history(RUN)) == 2
     assert client.wait_for_event(RUN, after_seq=1, wait_ms=1)
-    assert len(client.list_runs(open=True, closed=True, count=10)) == 1
+    assert len(client.list_runs(open=True, closed=True, count=10)) == 2
     assert client.wait_for_answer("order-1", "nobody", wait_ms=1) is None
 
 

@@ -106,6 +106,7 @@ def put_to_sleep(stack: Stack, sleeper: Child, other: Child, handles: list[RunHa
     stack.wait_for_owners(sleeper, other)
 
 
+@pytest.mark.timeout(150)
 def test_orchestrator_that_slept_beyond_its_lease_writes_nothing(
     stack: Stack, orchestrators: list[Child]
 ) -> None:
@@ -114,8 +115,9 @@ def test_orchestrator_that_slept_beyond_its_lease_writes_nothing(
     for handle in handles:
         stack.wait_for_event(handle, e.RunStarted)
     steps = 1
-    # A pause that hits between two reads leaves the sleeper nothing to write; then once more.
-    for _ in range(3):
+    # A pause that hits between two reads leaves the sleeper nothing to write, and one that hits
+    # while it renews tells it first; then once more.
+    for _ in range(8):
         put_to_sleep(stack, sleeper, other, handles)
         steps += 1
         if "another orchestrator owns it now" in sleeper.log():

@@ -39,6 +39,9 @@ from orchestrator.worker.patience import Patience
 
 logger = logging.getLogger("orchestrator.worker")
 
+#: What Celery is shown of results and failures where payloads are sealed.
+_SEALED = "(sealed)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
@@ -155,7 +158,7 @@ class StepProtocol:
         else:
             self._complete(held, result)
             # Monitors are shown what Celery gets; a sealed result is not for them.
-            return result if self._unseal is str else "(sealed)"
+            return result if self._unseal is str else _SEALED
 
     def _arguments(self, work: Work) -> tuple[list[Any], dict[str, Any]]:
         header = _checked_header(work, self._unseal)
@@ -186,6 +189,9 @@ class StepProtocol:
             info = step.info
             failure = Failure(type="StepCancelled", message="cancelled")
             raise StepCancelled(info.step, info.task, info.attempt, failure) from error
+        if self._unseal is not str:
+            # Celery logs it and tells monitors; the history has its words, under seal.
+            raise ApplicationError(_SEALED, type=type(error).__name__) from None
         raise error
 
     def _post(self, held: _Held, body: outcomes.Body) -> None:

@@ -56,7 +56,7 @@ def seal(
     sealed = codec.encode(canonical(payloads), scope=scope)
     envelope: dict[str, Json] = {
         "scope": scope,
-        "parts": sorted(payloads),
+        "parts": [*sorted(payloads)],
         "data": base64.b64encode(sealed).decode(),
     }
     kept = {name: value for name, value in data.items() if name not in payloads}

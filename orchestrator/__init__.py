@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.core.errors import InvalidWorkflowId as InvalidWorkflowId
     from orchestrator.core.errors import NondeterminismError as NondeterminismError
     from orchestrator.core.errors import OrchestratorError as OrchestratorError
+    from orchestrator.core.errors import PayloadSealed as PayloadSealed
     from orchestrator.core.errors import PayloadTooLarge as PayloadTooLarge
     from orchestrator.core.errors import QueryTimeout as QueryTimeout
     from orchestrator.core.errors import RunClosed as RunClosed
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from orchestrator.core.options import StepOptions as StepOptions
     from orchestrator.core.retry import RETRY_UNTIL_DONE as RETRY_UNTIL_DONE
     from orchestrator.core.retry import Retry as Retry
+    from orchestrator.sealing.aes_gcm import EncryptionCodec as EncryptionCodec
+    from orchestrator.sealing.codec import PayloadCodec as PayloadCodec
+    from orchestrator.sealing.keyring import Keyring as Keyring
 
 __version__ = "0.1.0"
 
@@ -54,7 +58,10 @@ _HOMES = {
     "RunHandle": "orchestrator.client.handle",
     "RunSummary": "orchestrator.client.summary",
     "Workflow": "orchestrator.client.workflow",
+    "EncryptionCodec": "orchestrator.sealing.aes_gcm",
     "Failure": "orchestrator.core.failure",
+    "Keyring": "orchestrator.sealing.keyring",
+    "PayloadCodec": "orchestrator.sealing.codec",
     "StepOptions": "orchestrator.core.options",
     "RETRY_UNTIL_DONE": "orchestrator.core.retry",
     "Retry": "orchestrator.core.retry",
@@ -66,6 +73,7 @@ _HOMES = {
     "InvalidWorkflowId": _ERRORS,
     "NondeterminismError": _ERRORS,
     "OrchestratorError": _ERRORS,
+    "PayloadSealed": _ERRORS,
     "PayloadTooLarge": _ERRORS,
     "QueryTimeout": _ERRORS,
     "RunClosed": _ERRORS,
@@ -88,13 +96,17 @@ __all__ = [
     "AsyncRunHandle",
     "ChildWorkflowError",
     "ConfigurationError",
+    "EncryptionCodec",
     "Failure",
     "ForbiddenInWorkflow",
     "InvalidPayload",
     "InvalidWorkflowId",
+    "Keyring",
     "NondeterminismError",
     "Orchestrator",
     "OrchestratorError",
+    "PayloadCodec",
+    "PayloadSealed",
     "PayloadTooLarge",
     "QueryTimeout",
     "Retry",

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from celery import Celery
 from redis import Redis
@@ -31,7 +31,11 @@ from orchestrator.client.summary import RunSummary
 from orchestrator.client.workflow import Workflow
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
+from orchestrator.engine.ports import BlobStore
 from orchestrator.payloads import PydanticCodec
+from orchestrator.sealing import housekeeping
+from orchestrator.sealing.codec import KeyedCodec, PayloadCodec
+from orchestrator.sealing.seal import Seal
 from orchestrator.store.connect import blocking_twin, connect, connect_async
 from orchestrator.store.redis import RedisStore
 from orchestrator.worker import install
@@ -64,6 +68,8 @@ class Orchestrator:
             recorded, or the default.
         blobs: Directory for large results, shared by workers and orchestrators; None for the
             environment's ``ORCHESTRATOR_BLOBS``, or ``.orchestrator/blobs``.
+        payload_codec: Seals every payload before it leaves the process, as `EncryptionCodec` does;
+            the same one in clients, workers and orchestrators.
 
     Raises:
         ConfigurationError: The app has an orchestrator already.
@@ -77,6 +83,7 @@ class Orchestrator:
         prefix: str = "orc",
         partitions: int | None = None,
         blobs: str | Path | None = None,
+        payload_codec: PayloadCodec | None = None,
     ) -> None:
         if getattr(app, _ATTRIBUTE, None) is not None:
             raise ConfigurationError(
@@ -84,9 +91,11 @@ class Orchestrator:
             )
         self.app = app
         self.codec = PydanticCodec()
-        self.blobs = DirectoryBlobs(
+        self._seal = None if payload_codec is None else Seal(payload_codec)
+        directory = DirectoryBlobs(
             blobs if blobs is not None else os.environ.get(BLOBS_VARIABLE, BLOBS_DEFAULT)
         )
+        self.blobs: BlobStore = directory if self._seal is None else self._seal.blobs(directory)
         self._given = store
         self._clients: tuple[Redis, ...] = ()
         self._prefix = prefix
@@ -95,7 +104,8 @@ class Orchestrator:
         self._workflows: dict[str, Workflow[..., Any]] = {}
         self._connection = Connection(
             self._open_store,
-            self._open_async_store if isinstance(store, str | None) else None,
+            # What is sealed is opened with keys from the store: not on somebody's event loop.
+            self._open_async_store if isinstance(store, str | None) and not payload_codec else None,
             codec=self.codec,
             registry=self._definitions,
             blobs=self.blobs,
@@ -253,15 +263,47 @@ class Orchestrator:
         from orchestrator.engine.settings import EngineSettings
         from orchestrator.local import ThreadedLocalRunner
 
+        store, seal = self.store, self._seal
+        if seal is not None:
+            seal.check()
         return Engine(
-            store=self.store,
+            store=store,
             registry=self.registry,
-            dispatcher=CeleryDispatcher(self.app),
+            dispatcher=CeleryDispatcher(self.app, seal=seal.text if seal else None),
             blobs=self.blobs,
             local=ThreadedLocalRunner(self.app, self.codec, self.blobs),
             settings=settings or EngineSettings(),
             needs_relay=not self.sends_directly,
+            seal=seal.event if seal else None,
         )
+
+    # --- keys of payloads ------------------------------------------------------------------------
+
+    def shred(self, id: str, run: int | None = None) -> housekeeping.Shredded:
+        """Make the payloads of an ended run unreadable for good; see `sealing.housekeeping`.
+
+        Raises:
+            ConfigurationError: The app encrypts nothing.
+            RunNotFound, UsageError, StoreUnavailable: See there.
+        """
+        keys = self._keys()
+        return housekeeping.shred(self.store, self.blobs, keys, checked_workflow_id(id), run or 0)
+
+    def rotate_keys(self) -> tuple[int, int]:
+        """Wrap all data keys under the current master key; see `sealing.housekeeping`.
+
+        Raises:
+            ConfigurationError: The app encrypts nothing.
+            PayloadSealed, StoreUnavailable: See there.
+        """
+        return housekeeping.rotate_keys(self.store, self._keys())
+
+    def _keys(self) -> KeyedCodec:
+        if self._seal is None:
+            raise ConfigurationError(
+                "payload codec", "none", "Orchestrator(app, payload_codec=EncryptionCodec(…))"
+            )
+        return self._seal.keys
 
     # --- connections -----------------------------------------------------------------------------
 
@@ -271,6 +313,10 @@ class Orchestrator:
             client.connection_pool.disconnect()
 
     def _open_store(self) -> Store:
+        store = self._open_plain_store()
+        return store if self._seal is None else cast("Store", self._seal.store(store))
+
+    def _open_plain_store(self) -> Store:
         if self._given is not None and not isinstance(self._given, str):
             return self._given
         client = connect(self.store_url)
@@ -289,4 +335,5 @@ class Orchestrator:
         )
 
     def _step_protocol(self) -> StepProtocol:
-        return StepProtocol(self.store, self.blobs, self.codec)
+        unseal = self._seal.opened_text if self._seal else str
+        return StepProtocol(self.store, self.blobs, self.codec, unseal=unseal)

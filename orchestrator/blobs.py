@@ -59,6 +59,15 @@ class DirectoryBlobs:
         value: Json = json.loads(data)
         return value
 
+    def delete(self, ref: BlobRef) -> None:
+        """See `BlobStore.delete`."""
+        if not _SHA256.fullmatch(ref.sha256):
+            return
+        try:
+            self._path_of(ref).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"deleting blob {ref.sha256[:12]}", _why(error)) from error
+
     def _path_of(self, ref: BlobRef) -> Path:
         return self._root / ref.sha256[:2] / ref.sha256
 

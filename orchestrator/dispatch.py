@@ -15,7 +15,7 @@ import base64
 import json
 import secrets
 from bisect import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as text
 from typing import Any
@@ -30,6 +30,7 @@ from orchestrator.store.ports import Message
 from orchestrator.worker.header import HEADER, encode_arguments, write_header
 
 _REPR_CHARS_MAX = 120
+_SEALED = "(sealed)"
 #: Placeholders of a template, in the order in which they stand in the envelope.
 _HOLES = tuple(
     f"@{name}" for name in ("id", "root", "parent", "args", "kwargs", "orc", "correlation", "tag")
@@ -48,10 +49,15 @@ class CeleryDispatcher:
     """See `engine.ports.Dispatcher`.  Routes as the app does; nothing is cached across forks.
 
     `Message.queue` is the broker's own list, with prefix and priority, where the broker is a Redis.
+
+    Args:
+        app: The app whose tasks the steps are.
+        seal: What becomes of arguments on their way; monitors are shown nothing of them then.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, *, seal: Callable[[str], str] | None = None) -> None:
         self._app = app
+        self._seal = seal
         self._templates: dict[tuple[str, str | None, int | None], _Template] = {}
 
     def message(self, outgoing: Outgoing) -> Message:
@@ -69,12 +75,14 @@ class CeleryDispatcher:
         run = str(outgoing.key.run_key)
         # The first attempt is the one that every step has.
         parent = f"{outgoing.compensates}.1" if outgoing.compensates else run
+        shown = arguments if self._seal is None else (_SEALED, _SEALED)
+        header = write_header(outgoing, arguments, self._seal or str)
         piece = template.pieces
         body = "".join(
             (
                 *(piece[0], task_id, piece[1], text(run), piece[2], text(parent)),
-                *(piece[3], text(_short(arguments[0])), piece[4], text(_short(arguments[1]))),
-                *(piece[5], write_header(outgoing, arguments), piece[6], task_id),
+                *(piece[3], text(_short(shown[0])), piece[4], text(_short(shown[1]))),
+                *(piece[5], header, piece[6], task_id),
                 *(piece[7], text(secrets.token_hex(16)), piece[8]),
             )
         )

@@ -12,6 +12,7 @@ from orchestrator.app import Orchestrator
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, Refusal, worded
+from orchestrator.cli.keys import rotate_keys, shred
 from orchestrator.cli.lineage import lineage
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.handle import RunHandle
@@ -261,6 +262,8 @@ def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bo
 
 
 workflow.add_command(lineage)
+workflow.add_command(shred)
+workflow.add_command(rotate_keys)
 
 
 def _orchestrator(ctx: click.Context) -> Orchestrator:

@@ -22,10 +22,10 @@ from orchestrator.client.port import (
 from orchestrator.client.session import Session
 from orchestrator.core.definition import Codec, WorkflowDefinition
 from orchestrator.engine.ports import BlobStore
-from orchestrator.store.ports import OwnerStore, WorkerStore
+from orchestrator.store.ports import KeyStore, OwnerStore, WorkerStore
 
 
-class Store(BlockingStore, OwnerStore, WorkerStore, Protocol):
+class Store(BlockingStore, OwnerStore, WorkerStore, KeyStore, Protocol):
     """Everything a store does, for everybody."""
 
 

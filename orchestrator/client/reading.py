@@ -179,7 +179,7 @@ def verify_chain(key: RunKey, stored: Sequence[StoredEvent]) -> Verification:
     head = first_head(key.workflow_id, key.run)
     for index, entry in enumerate(stored):
         seq, reason = index + 1, ""
-        head = next_head(head, entry.data)
+        head = next_head(head, entry.recorded)
         if entry.seq != seq:
             reason = f"missing: the next entry is event {entry.seq}"
         elif entry.head != head:

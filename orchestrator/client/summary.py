@@ -9,6 +9,7 @@ from orchestrator.core.events import Event, decode
 from orchestrator.core.failure import Failure
 from orchestrator.core.states import RUN_TERMINAL, RunState
 from orchestrator.core.values import Json
+from orchestrator.sealing.parts import blank, is_sealed
 from orchestrator.store.ports import RunKey, StoredEvent
 
 _TERMINAL = frozenset(state.value for state in RUN_TERMINAL)
@@ -134,7 +135,7 @@ def summary_of(workflow_id: str, row: Mapping[str, str]) -> RunSummary:
 
 
 def history_event_of(stored: StoredEvent) -> HistoryEvent:
-    """Return a stored event as values.
+    """Return a stored event as values; what is sealed, and was not opened, is blank.
 
     Raises:
         ValueError: Bytes that are no event of this version.
@@ -142,6 +143,8 @@ def history_event_of(stored: StoredEvent) -> HistoryEvent:
     data = json.loads(stored.data)
     if not isinstance(data, dict):
         raise ValueError("not a JSON object")
+    if is_sealed(data):
+        data = blank(data)
     return HistoryEvent(seq=stored.seq, event=decode(data), head=stored.head)
 
 

@@ -21,6 +21,7 @@ OrchestratorError             base; caught only at a process boundary
 │   └── StepCancelled         cancelled or revoked
 ├── ChildWorkflowError        a child ended without a result, or could not begin
 ├── ActivationFailed          the engine's own: the run is blocked, with the reason
+├── PayloadSealed             stop: no key opens what is stored; shredded, or not here
 ├── StoreUnavailable          back off: no answer; what was asked may have happened
 └── QueryTimeout              back off: no orchestrator answered in time
 
@@ -334,6 +335,18 @@ class ActivationFailed(OrchestratorError):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.message}" + (f" ({self.where})" if self.where else "")
+
+
+class PayloadSealed(OrchestratorError):
+    """A payload cannot be opened here: its key was shredded, or this process does not have it."""
+
+    def __init__(self, scope: str, reason: str) -> None:
+        super().__init__(scope, reason)
+        self.scope = scope
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"payloads of {self.scope} cannot be opened: {self.reason}"
 
 
 class StoreUnavailable(OrchestratorError):

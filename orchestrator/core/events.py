@@ -487,5 +487,7 @@ def decode(data: dict[str, Json]) -> Event:
         if _FRAMES[kind].has_failure:
             parts["failure"] = Failure.from_json(parts["failure"])  # type: ignore[arg-type, assignment]
         return kind(**parts)  # type: ignore[arg-type]
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError):
+        if "$sealed" in parts:
+            error = TypeError("they are sealed, and this process has no payload codec")
         raise ValueError(f"{name} event with parts that do not fit: {error}") from error

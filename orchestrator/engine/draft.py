@@ -5,6 +5,7 @@ D1  Every event passes through `record`, which numbers it, chains it and tells t
 D2  What an event means for the store follows from the event and the ledger alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator.core import events as e
@@ -69,6 +70,8 @@ class Draft:
     local_cancelled: list[AttemptKey] = field(default_factory=list)
     blocked: bool | None = None
     closed_at_ms: int | None = None
+    #: What an event's bytes become before they are chained and stored.
+    seal: Callable[[RunKey, bytes], bytes] = lambda _key, data: data
 
     def __post_init__(self) -> None:
         self.expected_seq = self.ledger.seq
@@ -89,6 +92,7 @@ class Draft:
 
     def append(self, event: e.Event, data: bytes) -> None:
         """Append `event` under the bytes that `events.encode` gave it (D1)."""
+        data = self.seal(self.key, data)
         self.ledger.apply(event)
         self.head = next_head(self.head, data)
         self.events.append(StoredEvent(seq=self.ledger.seq, data=data, head=self.head))

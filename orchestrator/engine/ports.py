@@ -76,6 +76,14 @@ class BlobStore(Protocol):
         """
         ...
 
+    def delete(self, ref: BlobRef) -> None:
+        """Delete the value of `ref`; nothing for one that is not there.
+
+        Raises:
+            StoreUnavailable: It could not be deleted.
+        """
+        ...
+
 
 class LocalRunner(Protocol):
     """Runs local steps inside the orchestrator: coroutines on a loop, functions in threads."""

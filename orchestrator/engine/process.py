@@ -13,6 +13,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
@@ -28,7 +29,7 @@ from orchestrator.engine.relay import OutboxRelay
 from orchestrator.engine.settings import EngineSettings
 from orchestrator.engine.turn import Tools
 from orchestrator.engine.watchdog import Watchdog
-from orchestrator.store.ports import ClientStore, OwnerStore, WorkerStore
+from orchestrator.store.ports import ClientStore, OwnerStore, RunKey, WorkerStore
 
 logger = logging.getLogger("orchestrator.engine")
 
@@ -80,6 +81,7 @@ class Engine:
         registry: Workflow definitions by name.
         needs_relay: Whether messages go through the outbox, as the broker is elsewhere.
         owner_id: Unique among live orchestrators; made up unless given.
+        seal: See `Tools`; None for events that are stored as they are.
     """
 
     def __init__(  # noqa: PLR0913 - the composition of an orchestrator
@@ -93,6 +95,7 @@ class Engine:
         needs_relay: bool = False,
         settings: EngineSettings | None = None,
         owner_id: str | None = None,
+        seal: Callable[[RunKey, bytes], bytes] | None = None,
     ) -> None:
         self._store = store
         self._settings = settings or EngineSettings()
@@ -109,6 +112,7 @@ class Engine:
             engine_version=engine_version(),
             watch=self._watchdog,
             now_ms=store.now_ms,
+            **({} if seal is None else {"seal": seal}),
         )
         self._clock = _StoreClock(store)
         self._owner = Owner(

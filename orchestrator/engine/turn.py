@@ -40,6 +40,7 @@ class Tools:
         rng: Seeds of runs, jitter of retries, nonces of claims.
         watch: Runs an activation, and interrupts it when it takes too long.
         now_ms: The store's clock.
+        seal: What an event's bytes become before they are chained and stored.
     """
 
     registry: Registry
@@ -50,6 +51,7 @@ class Tools:
     engine_version: str
     watch: Watch
     now_ms: Callable[[], int]
+    seal: Callable[[RunKey, bytes], bytes] = lambda _key, data: data
 
 
 class Turn:
@@ -59,13 +61,13 @@ class Turn:
         self.key = key
         self.tools = tools
         self.ledger = Ledger()
-        self.draft = Draft(key, self.ledger, "")
+        self.draft = Draft(key, self.ledger, "", seal=tools.seal)
         self.inputs: deque[e.Input] = deque()
         self.at_ms = 0
 
     def begin(self, head: str) -> None:
         """Begin the next draft, after the event that left the chain at `head`."""
-        self.draft = Draft(self.key, self.ledger, head)
+        self.draft = Draft(self.key, self.ledger, head, seal=self.tools.seal)
 
     @property
     def started(self) -> e.RunStarted:

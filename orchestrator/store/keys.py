@@ -14,6 +14,7 @@ With the default prefix ``orc``, for partition p:
     orc:{p}:blocked                      set     <workflow>.<run>
     orc:{p}:outbox                       stream  queue, body: for a broker that is elsewhere
     orc:{p}:letters                      stream  kind, workflow, run, request, body: for other runs
+    orc:{p}:keys                         hash    scope → wrapped data key, where payloads are sealed
     orc:{p}:answer:<id>                  list    one reply to a query, with expiry
     orc:signals                          stream  the door for people
     orc:signals:rejected                 stream  signals no run could take, with the reason
@@ -96,6 +97,10 @@ class Keys:
     def letters(self, partition: int) -> str:
         """Stream: what runs have to say to other runs."""
         return self._at(partition, "letters")
+
+    def data_keys(self, partition: int) -> str:
+        """Hash: wrapped data keys by scope."""
+        return self._at(partition, "keys")
 
     def answer(self, partition: int, reply_to: str) -> str:
         """List: one reply to a query."""

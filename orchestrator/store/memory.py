@@ -14,6 +14,7 @@ from orchestrator.store import memory_attempts
 from orchestrator.store.clocks import Clock, SystemClock
 from orchestrator.store.keys import partition_of
 from orchestrator.store.memory_commit import apply_commit
+from orchestrator.store.memory_keys import MemoryKeys
 from orchestrator.store.memory_partition import Lease, Partition, id_order
 from orchestrator.store.ports import (
     Answer,
@@ -41,7 +42,7 @@ from orchestrator.store.ports import (
 STEP_FIELDS = ("attempt", "state", "claim", "details", "heartbeat_at_ms")
 
 
-class MemoryStore:
+class MemoryStore(MemoryKeys):
     """See `OwnerStore`, `WorkerStore` and `ClientStore`.
 
     Args:
@@ -57,6 +58,7 @@ class MemoryStore:
         *,
         direct: bool = True,
     ) -> None:
+        super().__init__(partitions)
         self.clock: Clock = clock if clock is not None else SystemClock()
         #: Bodies of messages by queue, oldest first.
         self.queues: dict[str, deque[bytes]] = defaultdict(deque)

@@ -149,11 +149,21 @@ class InboxEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """One event as it lies: number, canonical bytes, and the chain's head after it."""
+    """One event as it lies: number, canonical bytes, and the chain's head after it.
+
+    `chained` are the bytes that the head is about where they are not `data` itself: whoever opened
+    a sealed event leaves them there.
+    """
 
     seq: int
     data: bytes
     head: str
+    chained: bytes | None = None
+
+    @property
+    def recorded(self) -> bytes:
+        """The bytes that lie in the store, and that the chain is computed over."""
+        return self.data if self.chained is None else self.chained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -402,6 +412,29 @@ class OwnerStore(Protocol):
 
     def ack_outbox(self, partition: int, ids: Sequence[str]) -> None:
         """Remove messages that the broker has got."""
+        ...
+
+
+class KeyStore(Protocol):
+    """Where wrapped data keys lie; by scope, and apart from the histories whose payloads they open.
+
+    What lies there is opaque text of at most some hundred characters.
+    """
+
+    def find_key(self, scope: str) -> str | None:
+        """Return what lies there for `scope`, or None."""
+        ...
+
+    def create_key(self, scope: str, wrapped: str) -> str:
+        """Keep `wrapped` for `scope` unless something is there; return what is there now."""
+        ...
+
+    def replace_key(self, scope: str, expected: str, wrapped: str) -> bool:
+        """Put `wrapped` in the place of `expected`; False, and no change, if it is not that."""
+        ...
+
+    def list_keys(self, partition: int) -> list[str]:
+        """Return the scopes of a partition that something lies there for, sorted."""
         ...
 
 

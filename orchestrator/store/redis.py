@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from redis import Redis
 
 from orchestrator.core.values import Json
-from orchestrator.store import attempt_calls, owner_calls, run_calls
+from orchestrator.store import attempt_calls, key_calls, owner_calls, run_calls
 from orchestrator.store.calls import Call, Flow
 from orchestrator.store.commit_call import commit_call
 from orchestrator.store.connect import blocking_twin
@@ -192,6 +192,24 @@ class RedisStore:
     def ack_outbox(self, partition: int, ids: Sequence[str]) -> None:
         """See `OwnerStore.ack_outbox`."""
         self._executor.run(owner_calls.ack_outbox(self.keys, partition, ids))
+
+    # --- data keys ------------------------------------------------------------------------------
+
+    def find_key(self, scope: str) -> str | None:
+        """See `KeyStore.find_key`."""
+        return self._executor.run(key_calls.find_key(self.keys, scope))
+
+    def create_key(self, scope: str, wrapped: str) -> str:
+        """See `KeyStore.create_key`."""
+        return self._executor.run(key_calls.create_key(self.keys, scope, wrapped))
+
+    def replace_key(self, scope: str, expected: str, wrapped: str) -> bool:
+        """See `KeyStore.replace_key`."""
+        return self._executor.run(key_calls.replace_key(self.keys, scope, expected, wrapped))
+
+    def list_keys(self, partition: int) -> list[str]:
+        """See `KeyStore.list_keys`."""
+        return self._executor.run(key_calls.list_keys(self.keys, partition))
 
     # --- workers --------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ that refuses user data with a ``__type__`` key and turns dates into objects of i
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
 
@@ -43,8 +43,13 @@ def encode_arguments(outgoing: Outgoing) -> tuple[str, str]:
     return _encode_json(outgoing.args), _encode_json(outgoing.kwargs)
 
 
-def write_header(outgoing: Outgoing, arguments: tuple[str, str]) -> str:
-    """Return the header's value for `outgoing`, whose arguments are given encoded, as JSON."""
+def write_header(
+    outgoing: Outgoing, arguments: tuple[str, str], seal: Callable[[str], str] = str
+) -> str:
+    """Return the header's value for `outgoing`, whose arguments are given encoded, as JSON.
+
+    `seal` is what becomes of the arguments' text on its way.
+    """
     key = outgoing.key
     text = encode_basestring_ascii
     # Put together by hand: this is once per step, in the owner's thread.
@@ -52,7 +57,7 @@ def write_header(outgoing: Outgoing, arguments: tuple[str, str]) -> str:
         f'{{"workflow":{text(key.workflow_id)},"run":{key.run},"step":{key.step},'
         f'"attempt":{key.attempt},"key":{text(outgoing.idempotency_key)},'
         f'"compensates":{text(outgoing.compensates)},"type":{text(outgoing.workflow)},'
-        f'"args":{text(f"[{arguments[0]},{arguments[1]}]")}}}'
+        f'"args":{text(seal(f"[{arguments[0]},{arguments[1]}]"))}}}'
     )
 
 
@@ -71,8 +76,10 @@ def find_key(headers: object) -> AttemptKey | None:
     return AttemptKey(workflow_id=workflow_id, run=run, step=step, attempt=attempt)
 
 
-def read_header(value: Mapping[str, Json], key: AttemptKey) -> StepHeader:
-    """Return the header whose key `find_key` has found.
+def read_header(
+    value: Mapping[str, Json], key: AttemptKey, unseal: Callable[[str], str] = str
+) -> StepHeader:
+    """Return the header whose key `find_key` has found; `unseal` undoes `write_header`'s `seal`.
 
     Raises:
         ValueError: Parts that do not fit: another version wrote it, or not we at all.
@@ -80,7 +87,7 @@ def read_header(value: Mapping[str, Json], key: AttemptKey) -> StepHeader:
     text = value.get("args")
     if not isinstance(text, str):
         raise ValueError("the header has no arguments")
-    parts = json.loads(text)
+    parts = json.loads(unseal(text))
     if not isinstance(parts, list) or len(parts) != 2:
         raise ValueError("the header's arguments are not a pair")
     return StepHeader(

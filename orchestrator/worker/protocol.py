@@ -39,6 +39,9 @@ from orchestrator.worker.patience import Patience
 
 logger = logging.getLogger("orchestrator.worker")
 
+#: What Celery is shown of results and failures where payloads are sealed.
+_SEALED = "(sealed)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
@@ -76,6 +79,7 @@ class StepProtocol:
         codec: See `Codec`.
         keeper: Renews claims meanwhile; None for the one that fits this process' pool.
         patience: How long to ask a store that does not answer.
+        unseal: Opens the text of arguments that were sealed on their way.
     """
 
     def __init__(
@@ -86,12 +90,14 @@ class StepProtocol:
         *,
         keeper: Keeper | None = None,
         patience: Patience | None = None,
+        unseal: Callable[[str], str] = str,
     ) -> None:
         self.store = store
         self._blobs = blobs
         self._codec = codec
         self._keeper = keeper or keeper_of_this_process(store)
         self._patience = patience or Patience()
+        self._unseal = unseal
 
     def run(self, work: Work) -> Any:
         """Carry out `work` and return what its body returned.
@@ -151,10 +157,11 @@ class StepProtocol:
             self._fail(held, step, error)
         else:
             self._complete(held, result)
-            return result
+            # Monitors are shown what Celery gets; a sealed result is not for them.
+            return result if self._unseal is str else _SEALED
 
     def _arguments(self, work: Work) -> tuple[list[Any], dict[str, Any]]:
-        header = _checked_header(work)
+        header = _checked_header(work, self._unseal)
         return load_arguments(
             work.function, header.args, header.kwargs, blobs=self._blobs, codec=self._codec
         )
@@ -182,6 +189,9 @@ class StepProtocol:
             info = step.info
             failure = Failure(type="StepCancelled", message="cancelled")
             raise StepCancelled(info.step, info.task, info.attempt, failure) from error
+        if self._unseal is not str:
+            # Celery logs it and tells monitors; the history has its words, under seal.
+            raise ApplicationError(_SEALED, type=type(error).__name__) from None
         raise error
 
     def _post(self, held: _Held, body: outcomes.Body) -> None:
@@ -216,9 +226,9 @@ class StepProtocol:
             return True
 
 
-def _checked_header(work: Work) -> StepHeader:
+def _checked_header(work: Work, unseal: Callable[[str], str]) -> StepHeader:
     try:
-        return read_header(work.header, work.key)
+        return read_header(work.header, work.key, unseal)
     except ValueError as error:
         raise InvalidPayload("message", str(error)) from error
 

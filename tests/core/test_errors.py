@@ -34,6 +34,7 @@ ERRORS: list[BaseException] = [
     errors.StepCancelled(1, "tasks.charge", 2, FAILURE),
     errors.ChildWorkflowError("order-42.1.child-1", "ship", 1, "failed", FAILURE),
     errors.ActivationFailed("bug", "KeyError: x", "sagas/order.py:57", "tb", "A", "B"),
+    errors.PayloadSealed("order-1.1", "its key was shredded"),
     errors.StoreUnavailable("append", "connection refused"),
     errors.QueryTimeout("w-1", "count", 500),
     errors.ActivationInterrupted(),

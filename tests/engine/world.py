@@ -79,6 +79,9 @@ class MemoryBlobs:
             raise StoreUnavailable("blob", f"{ref.sha256} is missing")
         return self.values[ref.sha256]
 
+    def delete(self, ref: BlobRef) -> None:
+        self.values.pop(ref.sha256, None)
+
 
 class HandLocal:
     """Local steps that run when the test says so."""
@@ -127,6 +130,7 @@ class Node:
             engine_version="test",
             watch=unwatched,
             now_ms=self.store.now_ms,
+            **world.more_tools,
         )
         self.local_steps = LocalSteps(self.store, self.local)
         self.owner = Owner(
@@ -155,6 +159,8 @@ class World:
     """Store, clock, one orchestrator unless more are added, and workers."""
 
     alive: ClassVar[list["World"]] = []
+    #: What orchestrators get beside the usual tools.
+    more_tools: Mapping[str, Any] = {}
 
     def __init__(self, *functions: Any, run_cache_max: int = 100) -> None:
         World.alive.append(self)

@@ -1,0 +1,227 @@
+"""Promise: with a codec no payload lies readable in the store, and everything else is as before."""
+
+from typing import Any
+
+import pytest
+
+from orchestrator import workflow
+from orchestrator.client.reading import verify_chain
+from orchestrator.core.errors import ApplicationError, PayloadSealed, RunNotFound, UsageError
+from orchestrator.core.events import StepAttemptFailed, StepCompleted
+from orchestrator.core.limits import INLINE_BYTES_MAX
+from orchestrator.core.replay import replay
+from orchestrator.core.retry import Retry
+from orchestrator.sealing.housekeeping import rotate_keys, shred
+from orchestrator.sealing.keyring import Keyring
+from orchestrator.store.ports import Kind, RunKey
+from tests.sealing.sealed_world import SECRET, SealedWorld, keyring
+
+
+async def secretive(card: str) -> str:
+    workflow.publish({"card": card})
+
+    @workflow.on_query("card")
+    def shown() -> str:
+        return card
+
+    charged = await workflow.step("charge", card, retry=Retry(attempts=2))
+    told = await workflow.signal("told")
+    below = await workflow.child("guarded", told)
+    return f"{charged} {below}"
+
+
+async def guarded(text: str) -> str:
+    return f"guarded {text}"
+
+
+async def failing(card: str) -> None:
+    raise ApplicationError(f"{card} is refused", "Refused", details={"card": card})
+
+
+@pytest.fixture
+def world() -> SealedWorld:
+    world = SealedWorld(secretive, guarded, failing)
+    tries: list[str] = []
+
+    @world.task
+    def charge(card: str) -> str:
+        tries.append(card)
+        if len(tries) == 1:
+            raise ApplicationError(f"{card} is busy")
+        return f"charged {card}"
+
+    return world
+
+
+def run_to_its_end(world: SealedWorld) -> RunKey:
+    key = world.start("secretive", SECRET)
+    world.settle()
+    assert not world.is_readable(), "while it runs"
+    world.advance(60_000)
+    world.settle()
+    world.signal("told", f"told {SECRET}")
+    world.settle()
+    assert world.status() == "completed", world.row()
+    return key
+
+
+def events_stored(world: SealedWorld, key: RunKey) -> str:
+    return " ".join(event.data.decode() for event in world.plain.read_history(key))
+
+
+def test_no_payload_is_readable_at_any_moment_and_the_run_is_what_it_is_without_a_codec(
+    world: SealedWorld,
+) -> None:
+    run_to_its_end(world)
+    assert world.result() == f"charged {SECRET} guarded told {SECRET}"
+    assert not world.is_readable()
+    assert [args for _, args, _ in world.ran] == [[SECRET], [SECRET]]
+
+
+def test_history_verifies_for_those_without_a_key_and_replays_for_those_with_it(
+    world: SealedWorld,
+) -> None:
+    key = run_to_its_end(world)
+    assert verify_chain(key, world.plain.read_history(key))
+    assert verify_chain(key, world.store.read_history(key))
+    replayed = replay(world.registry["secretive"], "w", 1, world.events())
+    assert replayed.pending == []
+    replayed.execution.close()
+
+
+def test_structure_stays_readable(world: SealedWorld) -> None:
+    key = run_to_its_end(world)
+    stored = events_stored(world, key)
+    for word in ('"type":"StepScheduled"', '"task":"charge"', '"signal":"told"', '"attempt":2'):
+        assert word in stored
+
+
+def test_orchestrator_that_begins_anew_opens_what_another_sealed(world: SealedWorld) -> None:
+    world.start("secretive", SECRET)
+    world.turn()
+    world.restart()
+    world.settle()
+    world.restart()
+    world.advance(60_000)
+    world.settle()
+    world.signal("told", "x")
+    world.restart()
+    world.settle()
+    assert world.status() == "completed"
+
+
+def test_failures_are_sealed_and_come_back_whole(world: SealedWorld) -> None:
+    world.start("failing", SECRET)
+    world.settle()
+    assert world.status() == "failed"
+    assert not world.is_readable()
+    assert f"{SECRET} is refused" in world.row()["failure"]
+
+
+def test_notes_of_failed_attempts_are_sealed(world: SealedWorld) -> None:
+    run_to_its_end(world)
+    (note,) = [event for event in world.events() if isinstance(event, StepAttemptFailed)]
+    assert note.failure.message == f"{SECRET} is busy"
+
+
+def test_queries_are_asked_and_answered_under_seal(world: SealedWorld) -> None:
+    world.start("secretive", SECRET)
+    world.settle()
+    body: Any = {"query": "card", "args": [], "reply_to": "r1", "deadline_ms": 10**15}
+    world.store.post("w", Kind.QUERY, body)
+    world.settle()
+    assert not world.is_readable()
+    assert world.store.wait_for_answer("w", "r1", wait_ms=0) == {"ok": SECRET}
+
+
+def test_large_results_are_sealed_where_they_lie(world: SealedWorld) -> None:
+    large = SECRET * (INLINE_BYTES_MAX // len(SECRET) + 1)
+    ref = world.blobs.put(large)
+    assert not world.is_readable()
+    assert world.blobs.get(ref) == large
+
+
+def test_shredded_run_is_unreadable_for_good_and_verifies_as_before(world: SealedWorld) -> None:
+    key = run_to_its_end(world)
+    before = world.plain.read_history(key)
+    done = shred(world.store, world.blobs, world.codec, "w", 0)
+    assert done.was_readable
+    assert world.plain.read_history(key) == before
+    assert verify_chain(key, world.store.read_history(key))
+    assert "result" not in world.row()
+    completed = [event for event in world.events() if isinstance(event, StepCompleted)]
+    assert [event.result for event in completed] == [None]
+    assert not shred(world.store, world.blobs, world.codec, "w", 1).was_readable
+    with pytest.raises(PayloadSealed, match="shredded"):
+        world.codec.encode(b"1", scope="w.1")
+
+
+def test_other_runs_stay_readable_when_one_is_shredded(world: SealedWorld) -> None:
+    run_to_its_end(world)
+    world.start("guarded", "other", id="v")
+    world.settle()
+    shred(world.store, world.blobs, world.codec, "w", 0)
+    assert world.result("v") == "guarded other"
+    assert world.result("w.1.child-1") == f"guarded told {SECRET}"
+
+
+def test_blobs_of_a_shredded_run_are_deleted(world: SealedWorld) -> None:
+    @world.task
+    def charge(card: str) -> Any:
+        return world.blobs.put(SECRET * INLINE_BYTES_MAX).as_json()
+
+    world.start("secretive", SECRET)
+    world.settle()
+    world.signal("told", "x")
+    world.settle()
+    assert world.stored_blobs.values
+    assert shred(world.store, world.blobs, world.codec, "w", 0).blobs >= 1
+    assert not world.stored_blobs.values
+
+
+def test_open_run_is_not_shredded(world: SealedWorld) -> None:
+    world.start("secretive", SECRET)
+    world.settle()
+    with pytest.raises(UsageError, match="is running: without its payloads"):
+        shred(world.store, world.blobs, world.codec, "w", 0)
+    with pytest.raises(RunNotFound):
+        shred(world.store, world.blobs, world.codec, "nobody", 0)
+
+
+def test_rotated_keys_open_everything_with_the_new_master_key_alone(world: SealedWorld) -> None:
+    key = run_to_its_end(world)
+    first, second = world.codec._wrapper, keyring("k2")
+    both = Keyring({"k1": b"1" * 32, "k2": b"2" * 32}, current="k2")
+    both._keys = {"k1": first._keys["k1"], "k2": second._keys["k2"]}  # type: ignore[attr-defined]
+    world.codec._wrapper = both
+    rotated, known = rotate_keys(world.store, world.codec)
+    assert rotated == known == 3  # two runs, and what is on its way
+    assert rotate_keys(world.store, world.codec) == (0, 3)
+    world.codec._wrapper = second
+    world.codec._kept.clear()
+    assert SECRET in world.store.read_history(key)[0].data.decode()
+    world.codec._wrapper = first
+    world.codec._kept.clear()
+    assert SECRET not in world.store.read_history(key)[0].data.decode()
+
+
+def test_message_that_cannot_be_opened_stays_and_the_others_go_on(
+    world: SealedWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.start("secretive", SECRET)
+    world.settle()
+    forged: Any = {"signal": "told", "signal_id": "f", "$sealed": {"scope": "transit", "data": ""}}
+    world.plain.post("w", Kind.SIGNAL, forged)
+    world.advance(60_000)
+    world.settle()
+    world.signal("told", "x")
+    world.settle()
+    assert world.status() == "completed"
+    assert "stays where it is" in caplog.text
+
+
+def test_event_of_one_run_is_not_taken_for_another_ones(world: SealedWorld) -> None:
+    sealed = world.codec.encode(b"1", scope="w.1")
+    world.codec.encode(b"1", scope="w.2")
+    with pytest.raises(PayloadSealed, match="not what was sealed"):
+        world.codec.decode(sealed, scope="w.2")

@@ -92,15 +92,23 @@ def test_orchestrator_killed_in_the_middle_of_sagas_is_replaced(
     assert audit(stack.environment["SHOP_DATABASE_URL"]) == []
 
 
-def put_to_sleep(stack: Stack, sleeper: Child, other: Child, handles: list[RunHandle[Any]]) -> None:
-    """Pause an orchestrator until its leases are another's and every run has moved on; wake it."""
-    sleeper.pause()
-    # What is posted now is handed to the sleeper's own blocked read: it will act on it, late.
+def move_on(stack: Stack, handles: list[RunHandle[Any]]) -> None:
+    """Let each run do one step."""
     done = len(events_of(handles[0], e.StepCompleted))
     for handle in handles:
         handle.signal("next", {"is_last": False})
     for handle in handles:
         stack.wait_for_steps(handle, done + 1)
+
+
+def put_to_sleep(stack: Stack, sleeper: Child, other: Child, handles: list[RunHandle[Any]]) -> None:
+    """Pause an orchestrator until its leases are another's and every run has moved on; wake it."""
+    # Each run moves a step before: one that the sleeper has not in memory it has to load when it
+    # wakes, and loading renews leases, so that it would learn of its loss too early.
+    move_on(stack, handles)
+    sleeper.pause()
+    # What is posted now is handed to the sleeper's own blocked read: it will act on it, late.
+    move_on(stack, handles)
     stack.wait_for_owners(other)
     sleeper.resume()
     stack.wait_for_owners(sleeper, other)
@@ -115,11 +123,10 @@ def test_orchestrator_that_slept_beyond_its_lease_writes_nothing(
     for handle in handles:
         stack.wait_for_event(handle, e.RunStarted)
     steps = 1
-    # A pause that hits between two reads leaves the sleeper nothing to write, and one that hits
-    # while it renews tells it first; then once more.
-    for _ in range(8):
+    # A pause that hits between two reads leaves the sleeper nothing to write; then once more.
+    for _ in range(4):
         put_to_sleep(stack, sleeper, other, handles)
-        steps += 1
+        steps += 2
         if "another orchestrator owns it now" in sleeper.log():
             break
     assert "another orchestrator owns it now" in sleeper.log(), "no commit of it was refused"

@@ -488,6 +488,6 @@ def decode(data: dict[str, Json]) -> Event:
             parts["failure"] = Failure.from_json(parts["failure"])  # type: ignore[arg-type, assignment]
         return kind(**parts)  # type: ignore[arg-type]
     except (TypeError, KeyError):
-        if "$sealed" in parts:
-            error = TypeError("they are sealed, and this process has no payload codec")
-        raise ValueError(f"{name} event with parts that do not fit: {error}") from error
+        sealed = "they are sealed, and this process has no payload codec"
+        why = sealed if "$sealed" in parts else str(error)
+        raise ValueError(f"{name} event with parts that do not fit: {why}") from error

@@ -487,7 +487,7 @@ def decode(data: dict[str, Json]) -> Event:
         if _FRAMES[kind].has_failure:
             parts["failure"] = Failure.from_json(parts["failure"])  # type: ignore[arg-type, assignment]
         return kind(**parts)  # type: ignore[arg-type]
-    except (TypeError, KeyError):
+    except (TypeError, KeyError) as error:
         sealed = "they are sealed, and this process has no payload codec"
         why = sealed if "$sealed" in parts else str(error)
         raise ValueError(f"{name} event with parts that do not fit: {why}") from error

@@ -13,6 +13,7 @@ from orchestrator.core.errors import RunNotFound
 from sagas.app import orc
 from sagas.stages_state import StagesReport
 from tasks.training_store import STORE_VARIABLE
+from tests.acceptance.child import Child
 from tests.acceptance.stack import events_of
 from tests.acceptance.training_arms import PLACE
 from tests.acceptance.training_stack import TrainingStack
@@ -65,7 +66,7 @@ def test_stages_survive_kills_and_a_failure_in_the_third_runs_the_first_once(
         whole = stack.start("training-stages", PLAN, id="staged")
         first, second, third = (stack.orc.run(name) for name in (FIRST, SECOND, THIRD))
         eventually(lambda: epoch_of(first) >= 2, "the first stage is under way")
-        worker.kill()
+        kill_at_work(stack, worker, FIRST)
         stack.ready_worker("-c", "1")
         eventually(lambda: epoch_of(second) >= 2, "the second stage is under way")
         orchestrator.kill()
@@ -91,6 +92,21 @@ def test_stages_survive_kills_and_a_failure_in_the_third_runs_the_first_once(
         assert ordered == [FIRST, SECOND, THIRD, "staged.1.exam-2"]
         lost = events_of(first, e.StepAttemptFailed) + events_of(second, e.StepAttemptFailed)
         assert lost, "a kill met a step"
+
+
+def kill_at_work(stack: TrainingStack, worker: Child, run: str) -> None:
+    """Kill a worker while it holds a step of `run`: it is stopped, looked at, and goes on if not."""
+    claims = stack.keys.claims(stack.keys.of_workflow(run))
+
+    def holds_one() -> bool:
+        worker.pause()
+        if any(name.startswith(run.encode()) for name in stack.redis.zrange(claims, 0, -1)):
+            return True
+        worker.resume()
+        return False
+
+    eventually(holds_one, f"the worker holds a step of {run}")
+    worker.kill()
 
 
 def epoch_of(handle: Any) -> int:

@@ -95,7 +95,7 @@ def test_stages_survive_kills_and_a_failure_in_the_third_runs_the_first_once(
 
 
 def kill_at_work(stack: TrainingStack, worker: Child, run: str) -> None:
-    """Kill a worker while it holds a step of `run`: it is stopped, looked at, and goes on if not."""
+    """Kill a worker while it holds a step of `run`: stop it, look, and let it go on if not."""
     claims = stack.keys.claims(stack.keys.of_workflow(run))
 
     def holds_one() -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 from orchestrator.core.context import (
     child,
+    continue_as_new,
     info,
     now,
     on_query,
@@ -40,6 +41,7 @@ __all__ = [
     "Saga",
     "as_completed",
     "child",
+    "continue_as_new",
     "info",
     "logger",
     "now",

@@ -5,7 +5,7 @@ None of it needs an orchestrator or a worker: everything lies in the store.
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
 from orchestrator.client.messages import Target
@@ -35,6 +35,7 @@ from orchestrator.core.events import (
     Event,
     RunCancelled,
     RunCompleted,
+    RunContinuedAsNew,
     RunFailed,
     RunStarted,
     RunTerminated,
@@ -100,6 +101,8 @@ async def describe(session: Session, target: Target) -> RunSummary:
 async def result(session: Session, target: Target, timeout_s: float | None) -> Any:
     """Wait for the run's end and return its result, as the type the workflow declares.
 
+    A run that is continued as new is waited for to the end of its chain.
+
     Raises:
         WorkflowFailed: It ended without one.
         TimeoutError: It has not ended within `timeout_s` seconds; it goes on.
@@ -110,14 +113,18 @@ async def result(session: Session, target: Target, timeout_s: float | None) -> A
     summary = await _ridden_out(session, lambda: describe(session, target))
     # From here on this run, also if another one of the id follows it.
     target = Target(workflow_id=target.workflow_id, run=summary.run, definition=target.definition)
-    while not summary.is_closed:
+    while not summary.is_closed or summary.status == RunState.CONTINUED_AS_NEW.value:
+        if summary.is_closed:
+            target = replace(target, run=summary.run + 1)
+            summary = await _ridden_out(session, functools.partial(describe, session, target))
+            continue
         wait_ms = deadline.slice_ms()
         if not wait_ms:
             raise TimeoutError(
                 f"{target.workflow_id} run {summary.run} is {summary.status} after {timeout_s} s"
             )
         await _ridden_out(session, functools.partial(_wait, session, summary, wait_ms))
-        summary = await _ridden_out(session, lambda: describe(session, target))
+        summary = await _ridden_out(session, functools.partial(describe, session, target))
     if summary.status != RunState.COMPLETED.value:
         raise WorkflowFailed(summary.workflow_id, summary.run, summary.status, summary.failure)
     return _result_of(session, target, summary)
@@ -274,6 +281,8 @@ def _end_of(ended: Event) -> tuple[RunState, Failure | None]:
             return RunState.FAILED, ended.failure
         case RunCancelled():
             return RunState.CANCELLED, Failure(type="Cancelled", message=ended.reason)
+        case RunContinuedAsNew():
+            return RunState.CONTINUED_AS_NEW, None
         case RunTerminated():
             return RunState.TERMINATED, Failure(type="Terminated", message=ended.reason)
         case _:

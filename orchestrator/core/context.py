@@ -7,9 +7,10 @@ Every function finds its run through the running event loop; outside a workflow 
 import asyncio
 from asyncio import events
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from random import Random
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 from orchestrator.core import randomness
@@ -20,9 +21,9 @@ from orchestrator.core.children import (
     ParentClosePolicy,
     order_of_child,
 )
-from orchestrator.core.errors import UsageError
+from orchestrator.core.errors import ContinueAsNew, UsageError
 from orchestrator.core.execution import Execution, RunInfo
-from orchestrator.core.limits import WORKFLOW_ID_CHARS_MAX
+from orchestrator.core.limits import HISTORY_EVENTS_SUGGESTED, WORKFLOW_ID_CHARS_MAX
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.options import StepOptions
 from orchestrator.core.retry import Retry
@@ -297,7 +298,45 @@ def uuid4() -> UUID:
 
 def info() -> RunInfo:
     """Return which run this is."""
-    return current("info()").info
+    execution = current("info()")
+    return replace(
+        execution.info,
+        history_length=execution.seq,
+        is_continue_as_new_suggested=execution.seq >= HISTORY_EVENTS_SUGGESTED,
+    )
+
+
+def continue_as_new(
+    *args: Any, workflow: ChildWorkflow | str | None = None, **kwargs: Any
+) -> NoReturn:
+    """End this run, and go on as the next run of its id, with this input and an empty history.
+
+    What arrived and was not taken goes over in the same act, in its order; what arrives later goes
+    to the new run.  Steps and timers that are outstanding end; children are left as their policies
+    say.  Call it in the workflow function or in a handler; nothing behind it runs but ``finally``.
+
+    Args:
+        args: Positional input.
+        workflow: Another workflow, or the name of one, to go on as.
+        kwargs: Input by name.
+
+    Raises:
+        InvalidPayload, ValueError: The input does not fit the workflow's annotations.
+        UsageError: A saga is open: commit it first, or leave its block.
+    """
+    execution = current("continue_as_new()")
+    if execution.has_open_saga:
+        raise UsageError(
+            "continue_as_new inside an open saga: commit it, or leave its block first, so that it "
+            "is known whether its steps stand"
+        )
+    codec = execution.definition.codec
+    if workflow is None:
+        order = order_of_child(codec, execution.info.workflow, args, kwargs, ChildOptions())
+        execution.definition.decode_input(order.args, order.kwargs)
+    else:
+        order = order_of_child(codec, workflow, args, kwargs, ChildOptions())
+    raise ContinueAsNew(order.workflow, order.args, order.kwargs)
 
 
 def publish(model: T) -> T:

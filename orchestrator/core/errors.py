@@ -27,6 +27,7 @@ OrchestratorError             base; caught only at a process boundary
 
 BaseExceptions, which user code's ``except Exception`` must not eat:
     ActivationInterrupted     the activation held the thread too long
+    ContinueAsNew             the run is to go on as a new one
     RunEvicted                the run leaves memory; its coroutines are closed
 
 Celery and pickle rebuild an exception as ``cls(*exc.args)``.  So each class hands its own
@@ -37,6 +38,7 @@ arguments, in order, to ``super().__init__`` and words the message in ``__str__`
 from datetime import timedelta
 
 from orchestrator.core.failure import Failure
+from orchestrator.core.values import Json
 
 
 class OrchestratorError(Exception):
@@ -379,6 +381,25 @@ class QueryTimeout(OrchestratorError):
 
 class ActivationInterrupted(BaseException):
     """The activation held the owner's thread too long; raised in it from outside."""
+
+
+class ContinueAsNew(BaseException):
+    """How `workflow.continue_as_new` leaves the workflow's code.
+
+    Args:
+        workflow: The type of the next run.
+        args: Its positional input, as JSON.
+        kwargs: Its input by name, as JSON.
+    """
+
+    def __init__(self, workflow: str, args: list[Json], kwargs: dict[str, Json]) -> None:
+        super().__init__(workflow, args, kwargs)
+        self.workflow = workflow
+        self.arguments = args
+        self.kwargs = kwargs
+
+    def __str__(self) -> str:
+        return f"the run goes on as a new run of {self.workflow}"
 
 
 class RunEvicted(BaseException):

@@ -43,7 +43,9 @@ class RunStarted(Event):
 
     `flags` are the numbered decisions of the engine that this run was born with (S9); `seed` feeds
     the run's random numbers and never changes; `fingerprint` is the digest of its source.  `parent`
-    is {} or ``{"workflow": id, "run": number, "child": number}``: who ordered it.
+    is {} or ``{"workflow": id, "run": number, "child": number}``: who ordered it.  A run that
+    continues another names the one before it and the first of the chain, and `seen`: digests of
+    the ids of signals that the chain has taken lately.
     """
 
     workflow: str
@@ -57,6 +59,9 @@ class RunStarted(Event):
     python: str = ""
     request_id: str = ""
     parent: dict[str, Json] = field(default_factory=dict)
+    continued_from: int = 0
+    first_run: int = 0
+    seen: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +295,21 @@ class RunTerminated(Event):
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContinuedAsNew(Event):
+    """The run ended, and the next run of its id goes on in its place, with this input.
+
+    `args` is left as given, or a blob's reference; replay compares `args_digest`.  `carried` is how
+    many signals went over unread.
+    """
+
+    workflow: str
+    args_digest: str
+    args: Json = _untold(factory=list)
+    kwargs: Json = _untold(factory=dict)
+    carried: int = _untold(0)
+
+
 Command: TypeAlias = Union[
     StepScheduled,
     StepCancelRequested,
@@ -306,6 +326,7 @@ Command: TypeAlias = Union[
     RunFailed,
     RunCancelled,
     RunTerminated,
+    RunContinuedAsNew,
 ]
 
 
@@ -432,7 +453,7 @@ Note: TypeAlias = Union[
 INPUTS: tuple[type[Event], ...] = Input.__args__  # type: ignore[attr-defined]
 COMMANDS: tuple[type[Event], ...] = Command.__args__  # type: ignore[attr-defined]
 NOTES: tuple[type[Event], ...] = Note.__args__  # type: ignore[attr-defined]
-ENDINGS = (RunCompleted, RunFailed, RunCancelled, RunTerminated)
+ENDINGS = (RunCompleted, RunFailed, RunCancelled, RunTerminated, RunContinuedAsNew)
 
 _TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in (*INPUTS, *COMMANDS, *NOTES)}
 

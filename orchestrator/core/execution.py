@@ -18,7 +18,7 @@ from orchestrator.core import endings, generators, guard, randomness
 from orchestrator.core.compensation import SagaRecord, SagaState
 from orchestrator.core.conditions import Conditions
 from orchestrator.core.definition import WorkflowDefinition
-from orchestrator.core.errors import ActivationFailed, ActivationInterrupted
+from orchestrator.core.errors import ActivationFailed, ActivationInterrupted, ContinueAsNew
 from orchestrator.core.events import (
     CancelRequested,
     ChildCompleted,
@@ -28,6 +28,7 @@ from orchestrator.core.events import (
     Input,
     RunCancelled,
     RunCompleted,
+    RunContinuedAsNew,
     RunFailed,
     RunStarted,
     RunTerminated,
@@ -41,7 +42,7 @@ from orchestrator.core.limits import CALLBACKS_PER_ACTIVATION_MAX
 from orchestrator.core.mailbox import Mailbox
 from orchestrator.core.orders import Orders
 from orchestrator.core.queries import Queries
-from orchestrator.core.values import Json
+from orchestrator.core.values import Json, digest
 
 if TYPE_CHECKING:
     from orchestrator.core.generators import Generator
@@ -57,7 +58,11 @@ class ParentInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """What `workflow.info` returns."""
+    """What `workflow.info` returns.
+
+    `first_run` is the number of the first run of the chain, `continued_from` of the one before.
+    `history_length` counts the events up to the input of this activation.
+    """
 
     workflow_id: str
     run: int
@@ -65,6 +70,10 @@ class RunInfo:
     version: str
     started_at_ms: int
     parent: ParentInfo | None = None
+    first_run: int = 1
+    continued_from: int | None = None
+    history_length: int = 0
+    is_continue_as_new_suggested: bool = False
 
     @classmethod
     def of(cls, workflow_id: str, run: int, started: RunStarted) -> "RunInfo":
@@ -79,6 +88,8 @@ class RunInfo:
             parent=ParentInfo(workflow_id=str(by["workflow"]), run=int(str(by["run"])))
             if by
             else None,
+            first_run=started.first_run or run,
+            continued_from=started.continued_from or None,
         )
 
 
@@ -99,6 +110,8 @@ class Execution(Orders):
         super().__init__(salt=int.from_bytes(salt[:4], "big"), replaying=replaying)
         self.definition = definition
         self.info = info
+        #: Number of the event that is applied now; set by who applies it.
+        self.seq = 0
         self.is_finished = False
         self.mailbox = Mailbox()
         self.queries = Queries()
@@ -231,6 +244,11 @@ class Execution(Orders):
             self._generators[name] = known
         return known
 
+    @property
+    def has_open_saga(self) -> bool:
+        """Whether a saga is neither committed nor undone."""
+        return any(saga.state is SagaState.OPEN for saga in self._sagas)
+
     def compensation_over(self) -> None:
         """See `compensation.Host`; the end, if it waits for this, is looked at after the drain."""
 
@@ -336,6 +354,15 @@ class Execution(Orders):
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self._cancel_reason is not None:
                 return RunCancelled(at_ms=0, reason=self._cancel_reason)
+            if isinstance(error, ContinueAsNew):
+                return RunContinuedAsNew(
+                    at_ms=0,
+                    workflow=error.workflow,
+                    args_digest=digest([error.arguments, error.kwargs]),
+                    args=error.arguments,
+                    kwargs=error.kwargs,
+                    carried=len(self.mailbox.unread()),
+                )
             if not endings.is_failure(self.definition, error):
                 raise endings.bug(error) from error
             return RunFailed(at_ms=0, failure=endings.failure_in(error))

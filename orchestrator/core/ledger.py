@@ -70,7 +70,10 @@ class Ledger:
     steps: dict[int, StepEntry] = field(default_factory=dict)
     timers: dict[int, int] = field(default_factory=dict)
     children: dict[int, ChildEntry] = field(default_factory=dict)
-    signal_ids: set[str] = field(default_factory=set)
+    #: Ids of signals, oldest first: a dict for its order.
+    signal_ids: dict[str, None] = field(default_factory=dict)
+    #: Digests of ids of signals that earlier runs of the chain have taken.
+    seen: set[str] = field(default_factory=set)
     request_ids: set[str] = field(default_factory=set)
     is_cancel_requested: bool = False
     is_terminate_requested: bool = False
@@ -105,6 +108,7 @@ class Ledger:
         match event:
             case e.RunStarted():
                 self.started = event
+                self.seen.update(event.seen)
                 self._move(RunFact.STARTED)
             case e.StepScheduled():
                 options = StepOptions.from_json(event.options)
@@ -155,7 +159,7 @@ class Ledger:
             case e.TimerFired() | e.TimerCancelled():
                 self.timers.pop(event.timer, None)
             case e.SignalReceived() | e.SignalRejected():
-                self.signal_ids.add(event.signal_id)
+                self.signal_ids[event.signal_id] = None
             case e.CancelRequested():
                 self.is_cancel_requested = True
                 self.request_ids.add(event.request_id)
@@ -182,6 +186,8 @@ class Ledger:
                 self._close(RunFact.CANCELLED, event)
             case e.RunTerminated():
                 self._close(RunFact.TERMINATED, event)
+            case e.RunContinuedAsNew():
+                self._close(RunFact.CONTINUED_AS_NEW, event)
             case e.SagaCommitted():
                 self.undoable.pop(event.saga, None)
             case e.GeneratorOpened() | e.SignalRefused() | e.OutcomeRefused() | e.RequestRejected():

@@ -27,6 +27,14 @@ FAILURE_CAUSES_MAX = 5
 
 #: Events in one history.  Replay is O(events); beyond it the run is parked, never ended.
 HISTORY_EVENTS_MAX = 50_000
+#: Events from which a workflow is advised to continue as new: a replay of that many is a matter of
+#: tens of milliseconds, and a steady run of it costs one more start in four thousand events.
+HISTORY_EVENTS_SUGGESTED = 4_000
+#: Events from which an orchestrator warns, once for each history.
+HISTORY_EVENTS_WARNED = 10_000
+#: Signals remembered over the end of a run, so that one sent again is known: more than clients
+#: send within the time in which they repeat.
+CARRIED_SIGNAL_IDS_MAX = 1_000
 #: Commands one activation may issue: keeps the commit script short, as Redis is blocked meanwhile.
 COMMANDS_PER_ACTIVATION_MAX = 2_000
 #: Callbacks one activation may run: a loop that never waits ends here at the latest.
@@ -100,5 +108,6 @@ assert ORCHESTRATOR_TTL_MS <= LEASE_TTL_MS - LEASE_RENEW_INTERVAL_MS, (
     "a killed orchestrator is out of the shares before its leases expire"
 )
 assert INBOX_BLOCK_MS + BALANCE_INTERVAL_MS < 1_000, "a clean stop hands over within a second"
+assert HISTORY_EVENTS_SUGGESTED < HISTORY_EVENTS_WARNED < HISTORY_EVENTS_MAX
 assert INLINE_BYTES_MAX <= PAYLOAD_BYTES_MAX < EVENT_BYTES_MAX
 assert INLINE_BYTES_MAX < BLOB_BYTES_MAX

@@ -17,7 +17,8 @@ class Mailbox:
     """The signals of one run."""
 
     def __init__(self) -> None:
-        self._seen: set[str] = set()
+        #: Ids of signals, each with its place in the order of arrival.
+        self._seen: dict[str, int] = {}
         self._kept: dict[str, deque[SignalReceived]] = {}
         self._waiting: dict[str, deque[asyncio.Future[SignalReceived]]] = {}
         self._handlers: dict[str, Callable[[SignalReceived], None]] = {}
@@ -26,7 +27,7 @@ class Mailbox:
         """Take a signal in: for who waits, else for the handler, else keep it."""
         if signal.signal_id in self._seen:
             return
-        self._seen.add(signal.signal_id)
+        self._seen[signal.signal_id] = len(self._seen)
         self._hand_out(signal, to_front=False)
 
     def find(self, name: str) -> SignalReceived | None:
@@ -45,6 +46,11 @@ class Mailbox:
     def give_back(self, signal: SignalReceived) -> None:
         """Hand a signal to the next one in line (M2)."""
         self._hand_out(signal, to_front=True)
+
+    def unread(self) -> list[SignalReceived]:
+        """Return the signals that nobody took, in the order in which they arrived."""
+        kept = [signal for line in self._kept.values() for signal in line]
+        return sorted(kept, key=lambda signal: self._seen[signal.signal_id])
 
     def has_handler(self, name: str) -> bool:
         """Return whether signals of that name have a handler."""

@@ -92,6 +92,7 @@ def _replayed(execution: Execution, events: Sequence[Event], activate: Activate)
     for index, event in enumerate(events):
         kind = type(event)
         if kind in _INPUTS:
+            execution.seq = index + 1
             commands = activate(partial(execution.apply, cast("Any", event)))
             if commands:
                 issued.extend(zip(commands, execution.places, strict=True))

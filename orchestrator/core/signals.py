@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.core import endings
 from orchestrator.core.context import current, seconds
-from orchestrator.core.errors import UsageError
+from orchestrator.core.errors import ContinueAsNew, UsageError
 from orchestrator.core.events import SignalReceived, SignalRefused
 from orchestrator.core.execution import Execution
 
@@ -99,7 +99,7 @@ class _Handler:
             return
         try:
             returned = self._handler(value)
-        except Exception as error:  # noqa: BLE001 - user code: ends or blocks the run
+        except (Exception, ContinueAsNew) as error:  # noqa: BLE001 - user code: ends or blocks the run
             self._execution.handler_failed(error)
             return
         if inspect.iscoroutine(returned):

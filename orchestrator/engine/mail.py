@@ -2,9 +2,11 @@
 
 import platform
 from collections.abc import Mapping
+from typing import Any
 
 from orchestrator.core import events as e
 from orchestrator.core.values import Json
+from orchestrator.engine.chains import carried_in, signal_digest
 from orchestrator.engine.children import parent_in
 from orchestrator.engine.turn import Turn
 
@@ -42,8 +44,12 @@ class Mail:
                 python=platform.python_version(),
                 request_id=str(body.get("request_id") or ""),
                 parent=parent_in(body),
+                **_chain_in(body),
             )
         )
+        self._turn.inputs.extend(carried_in(body, self._turn.at_ms))
+        if "continued_from" in body:
+            self._turn.draft.fields["start"] = ""
 
     def signal(self, body: Mapping[str, Json]) -> None:
         """A signal: signal, signal_id, payload; or rejected, with what was wrong at the door."""
@@ -51,8 +57,9 @@ class Mail:
         if not isinstance(signal_id, str) or not signal_id:
             self._turn.reject("signal", f"{name!r} came without a signal_id")
             return
-        if signal_id in self._turn.ledger.signal_ids:
-            return  # The same signal again: it has its event.
+        ledger = self._turn.ledger
+        if signal_id in ledger.signal_ids or signal_digest(signal_id) in ledger.seen:
+            return  # The same signal again: it has its event, here or earlier in the chain.
         payload = body.get("payload")
         reason = self._why_refused(name, payload, body.get("rejected"))
         if reason:
@@ -112,3 +119,9 @@ class Mail:
         if asked:
             self._turn.reject(request, f"{request} was already asked for")
         return not asked
+
+
+def _chain_in(body: Mapping[str, Json]) -> dict[str, Any]:
+    """Return what a start says of the chain that its run is part of; {} for a chain of one."""
+    names = ("continued_from", "first_run", "seen")
+    return {name: body[name] for name in names if body.get(name)}

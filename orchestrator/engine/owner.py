@@ -10,7 +10,7 @@ C3  What was read but not committed is read again: after any doubt the cursor go
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from orchestrator.core.errors import StoreUnavailable
 from orchestrator.core.events import Event, decode
@@ -23,6 +23,7 @@ from orchestrator.core.limits import (
 )
 from orchestrator.core.values import loads
 from orchestrator.engine.cache import RunCache
+from orchestrator.engine.chains import Forwarding, start_entry
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.letters import LetterStore, deliver
@@ -73,6 +74,7 @@ class Owner:
         self._resting: dict[RunKey, int] = {}
         self._doubted: set[RunKey] = set()
         self._pokes: deque[RunKey] = deque()
+        self._forwarding = Forwarding()
         #: Partitions in which letters may lie that are not delivered.
         self._with_letters: set[int] = set()
         self._sweep_at_ms = 0
@@ -196,6 +198,7 @@ class Owner:
         nobodys = []
         for entry in entries:
             run = entry.run or self._run_of(entry.workflow_id)
+            run = self._forwarding.run_of(entry, run)
             if run:
                 work.add(RunKey(workflow_id=entry.workflow_id, run=run), entry)
             else:
@@ -295,18 +298,29 @@ class Owner:
             run.close()
         self._resting[key] = now_ms + _REST_MS
 
-    def _load(self, key: RunKey, arrivals: Iterable[Arrival]) -> LiveRun:
+    def _find_start(self, key: RunKey, arrivals: list[Arrival]) -> None:
+        """Put the start that lies in the row of a run that continues another before what came."""
+        row = self._store.find_row(key.workflow_id)
+        if row and row["run"] == str(key.run) and row.get("start"):
+            body = loads(row["start"])
+            assert isinstance(body, dict), "a start is an object"
+            arrivals.insert(0, start_entry(key, body))
+
+    def _load(self, key: RunKey, arrivals: list[Arrival]) -> LiveRun:
         run = LiveRun(key, self._partition_of(key.workflow_id), self._tools)
         is_new = any(isinstance(a, InboxEntry) and a.kind is Kind.START for a in arrivals)
         if is_new and key not in self._doubted:
             return run  # Nothing precedes a start; were it otherwise, the commit would conflict.
         self._doubted.discard(key)
         stored = self._store.read_history(key)
+        if not stored:
+            self._find_start(key, arrivals)
         events: list[Event] = [decode(loads(event.data)) for event in stored]  # type: ignore[arg-type]
         run.load(events, stored[-1].head if stored else "", meanwhile=self.keep)
         return run
 
     def _commit(self, worked: Sequence[LiveRun]) -> int:
+        forwarded = 0
         commits: list[tuple[str, Commit]] = []
         runs: list[LiveRun] = []
         for run in worked:
@@ -319,6 +333,7 @@ class Owner:
                 if run.draft.inbox_ids:
                     self._store.discard(run.partition, token, run.draft.inbox_ids)
                 draft = run.draft
+                forwarded += run.is_mail_forwarded
                 run.committed()
                 self._after(run, draft)
             else:
@@ -332,7 +347,7 @@ class Owner:
             raise
         for run, result in zip(runs, results, strict=True):
             self._settle(run, result)
-        return len(commits)
+        return len(commits) + forwarded
 
     def _settle(self, run: LiveRun, result: CommitResult | None) -> None:
         if result is CommitResult.COMMITTED:
@@ -365,6 +380,15 @@ class Owner:
         if token is not None:
             self._store.discard(run.partition, token, ids)
 
+    def _forward(self, run: LiveRun) -> None:
+        """Have mail that lies there for a run that was continued read again, for its successor."""
+        if not run.is_continued:
+            return
+        self._forwarding.note(run.key)
+        if run.is_mail_forwarded and run.partition in self._cursors:
+            run.is_mail_forwarded = False
+            self._cursors[run.partition] = _FROM_THE_START
+
     def _after(self, run: LiveRun, draft: Draft) -> None:
         """Act on what is history now: answers, local steps, the cache."""
         if run.questions.answers:
@@ -382,6 +406,7 @@ class Owner:
         for due_ms in draft.timers_set.values():
             if due_ms < self._sweep_at_ms:
                 self._sweep_at_ms = due_ms
+        self._forward(run)
         if draft.closed_at_ms is not None:
             logger.info("%s %s", run.key, run.status)
         if run.is_closed or run.questions.is_spoiled:

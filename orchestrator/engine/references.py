@@ -30,11 +30,12 @@ def as_recorded(command: e.Command, blobs: BlobStore) -> tuple[e.Command, bytes]
     if len(data) <= INLINE_BYTES_MAX:
         return command, data
     try:
-        if isinstance(command, e.ChildScheduled):
+        if isinstance(command, e.ChildScheduled | e.RunContinuedAsNew):
             size = len(canonical([command.args, command.kwargs]))
             if size > PAYLOAD_BYTES_MAX:
-                raise PayloadTooLarge(f"input of child {command.id}", size, PAYLOAD_BYTES_MAX)
-        if isinstance(command, e.StepScheduled | e.ChildScheduled):
+                whose = command.id if isinstance(command, e.ChildScheduled) else "the next run"
+                raise PayloadTooLarge(f"input of {whose}", size, PAYLOAD_BYTES_MAX)
+        if isinstance(command, e.StepScheduled | e.ChildScheduled | e.RunContinuedAsNew):
             args, kwargs = _by_reference(command.args, blobs), _by_reference(command.kwargs, blobs)
             command = replace(command, args=args, kwargs=kwargs)
         elif isinstance(command, e.RunCompleted):

@@ -23,6 +23,7 @@ from orchestrator.core.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX
 from orchestrator.core.replay import Replayed, replay
 from orchestrator.core.values import Json, canonical
 from orchestrator.engine.attempts import Attempts
+from orchestrator.engine.chains import continue_run, follows
 from orchestrator.engine.children import Children
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.endings import outcome_of
@@ -55,12 +56,15 @@ class LiveRun:
     Attributes:
         questions: Its queries and their answers, for the owner to hand out.
         undelivered: Signals that came after the run's end, for the rejected list, by inbox id.
+        is_mail_forwarded: Mail came that is for the run which continues this one; it stays in the
+            inbox.
     """
 
     def __init__(self, key: RunKey, partition: int, tools: Tools) -> None:
         self.key = key
         self.partition = partition
         self.undelivered: list[tuple[str, dict[str, str]]] = []
+        self.is_mail_forwarded = False
         self._tools = tools
         self._turn = Turn(key, tools)
         self._mail = Mail(self._turn)
@@ -95,6 +99,11 @@ class LiveRun:
     def is_closed(self) -> bool:
         """Whether the run has ended."""
         return self._turn.ledger.is_closed
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether the run has ended, and the next one of its id goes on."""
+        return isinstance(self._turn.ledger.ending, e.RunContinuedAsNew)
 
     def close(self) -> None:
         """Leave memory: coroutines are closed and order nothing."""
@@ -186,6 +195,8 @@ class LiveRun:
             match arrival:
                 case InboxEntry():
                     self._take_entry(arrival)
+                case TimerKey(kind=TimerKind.START):
+                    turn.draft.remove_timer(arrival)
                 case TimerKey(kind=TimerKind.SLEEP):
                     self._take_sleep(arrival)
                 case TimerKey():
@@ -203,7 +214,8 @@ class LiveRun:
         self._turn.begin(self._turn.draft.head)
 
     def _take_entry(self, entry: InboxEntry) -> None:
-        self._turn.draft.inbox_ids.append(entry.id)
+        if entry.id:
+            self._turn.draft.inbox_ids.append(entry.id)
         if entry.kind is Kind.QUERY:
             self.questions.take(entry.body)
         elif self.is_closed or (entry.kind is not Kind.START and not self._turn.ledger.started):
@@ -213,6 +225,10 @@ class LiveRun:
 
     def _turn_away(self, entry: InboxEntry) -> None:
         """Nothing follows an end, and the sender raced with it; nor precedes a start."""
+        if self.is_continued and follows(entry.kind):
+            self._turn.draft.inbox_ids.pop()
+            self.is_mail_forwarded = True
+            return
         logger.info("%s takes no %s: it is %s", self.key, entry.kind.value, self.status)
         if entry.kind is Kind.SIGNAL:
             names = {name: str(entry.body.get(name)) for name in ("signal", "signal_id")}
@@ -243,6 +259,7 @@ class LiveRun:
         try:
             if self._execution is None:
                 self._execution = self._new_execution(event)
+            self._execution.seq = self._turn.ledger.seq
             apply, whole = self._execution.apply, with_values(event, self._tools.blobs)
             commands = self._tools.watch(str(self.key), lambda: apply(whole))
             self._log_complaints(self._execution)
@@ -275,6 +292,9 @@ class LiveRun:
         recorded = [as_recorded(command, self._tools.blobs) for command in commands]
         published = self._encoded_state()
         for asked, (command, data) in zip(commands, recorded, strict=True):
+            if isinstance(asked, e.RunContinuedAsNew):
+                assert self._execution is not None
+                continue_run(turn, asked, self._execution.mailbox.unread())
             if isinstance(command, e.ENDINGS):
                 self._end(command, data)
                 continue
@@ -310,6 +330,8 @@ class LiveRun:
         self._children.leave(ending)
         draft.close(at_ms)
         draft.append(ending, data)
+        if isinstance(ending, e.RunContinuedAsNew):
+            return  # The row is the next run's, and the parent is told of the chain's end.
         draft.fields["closed_at_ms"] = str(at_ms)
         result, failure = outcome_of(ending)
         if failure is None:

@@ -20,14 +20,37 @@ CLEAR = frozenset(
     {
         *("type", "at_ms", "step", "attempt", "child", "timer", "saga", "steps", "run", "kind"),
         *("workflow", "version", "flags", "engine", "python", "fingerprint", "request_id"),
-        *("parent", "task", "undo", "compensates", "options", "id", "parent_close_policy"),
+        *(
+            "parent",
+            "first_run",
+            "continued_from",
+            "seen",
+            "carried",
+            "task",
+            "undo",
+            "compensates",
+            "options",
+            "id",
+            "parent_close_policy",
+        ),
         *("duration_ms", "due_at_ms", "retry_at_ms", "resend", "may_have_run", "decision"),
         *("signal", "signal_id", "update", "update_id", "name", "scheme", "probe", "seed"),
     }
 )
 #: Of bodies of inbox entries, letters and outcomes.
 BODY_PARTS = frozenset(
-    {"args", "kwargs", "payload", "result", "failure", "memo", "details", "ok", "message"}
+    {
+        "args",
+        "kwargs",
+        "payload",
+        "result",
+        "failure",
+        "memo",
+        "details",
+        "ok",
+        "message",
+        "carried",
+    }
 )
 #: Of a run's row, each a JSON text.
 ROW_PARTS = ("state", "result", "failure")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.core.values import Json, loads
+from orchestrator.core.values import Json, canonical, loads
 from orchestrator.sealing import parts
 from orchestrator.sealing.codec import TRANSIT, PayloadCodec, PayloadSealed
 from orchestrator.store.ports import (
@@ -178,6 +178,10 @@ class SealedStore:
                     opened[name] = parts.unseal_text(row[name], self._codec)
                 except PayloadSealed:
                     del opened[name]
+        if row.get("start"):
+            start = loads(row["start"])
+            assert isinstance(start, dict), "a start is an object"
+            opened["start"] = canonical(self._opened(start)).decode()
         return opened
 
     def _sealed_commit(self, commit: Commit) -> Commit:
@@ -192,4 +196,7 @@ class SealedStore:
             replace(letter, body=self._sealed(letter.body)) if letter.body else letter
             for letter in commit.letters
         ]
-        return replace(commit, fields=fields, letters=letters)
+        next_run = commit.next_run
+        if next_run is not None:
+            next_run = replace(next_run, body=self._sealed(next_run.body))
+        return replace(commit, fields=fields, letters=letters, next_run=next_run)

@@ -47,6 +47,10 @@ def commit_call(keys: Keys, token: str, commit: Commit, *, direct_queues: bool) 
             (one.kind.value, one.workflow_id, one.run, one.request, canonical(dict(one.body)))
             for one in commit.letters
         ),
+        *_list(
+            (one.workflow, one.request, one.first_run, canonical(dict(one.body)))
+            for one in ([commit.next_run] if commit.next_run else [])
+        ),
     ]
     return run_script("commit", "commit_run", [*names, *queues], arguments)
 

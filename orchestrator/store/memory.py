@@ -329,6 +329,8 @@ class MemoryStore(MemoryKeys):
             if row is None or run > int(row["run"]):
                 return Posted(answer=PostedAnswer.NOT_FOUND, run=run, status="")
             latest = int(row["run"])
+            if run and int(row.get("first") or latest) <= run:
+                run = latest  # A run that continues another takes what is meant for its chain.
             is_open = workflow_id in part.open and run in (0, latest)
             # The status of a run that a later one replaced is in its history alone.
             status = row["status"] if run in (0, latest) else ""

@@ -4,10 +4,19 @@ H2 holds because nothing is written before the last check, and no write can fail
 """
 
 from orchestrator.core.limits import CLAIM_TTL_MS
+from orchestrator.core.values import canonical
 from orchestrator.store.bodies import cancelled_body
 from orchestrator.store.memory_attempts import set_claim_timers
 from orchestrator.store.memory_partition import Partition
-from orchestrator.store.ports import AttemptKey, Commit, CommitResult, Kind, RunKey, StepRow
+from orchestrator.store.ports import (
+    AttemptKey,
+    Commit,
+    CommitResult,
+    Kind,
+    NextRun,
+    RunKey,
+    StepRow,
+)
 
 
 def apply_commit(partition: Partition, token: str, commit: Commit, *, now_ms: int) -> CommitResult:
@@ -32,6 +41,8 @@ def apply_commit(partition: Partition, token: str, commit: Commit, *, now_ms: in
         (partition.blocked.add if commit.blocked else partition.blocked.discard)(key)
     if commit.closed_at_ms is not None:
         _close(partition, key, commit.closed_at_ms)
+    if commit.next_run is not None:
+        _open_next(partition, key, commit.next_run, now_ms)
     return CommitResult.COMMITTED
 
 
@@ -139,6 +150,20 @@ def _cancel(partition: Partition, key: RunKey, step: int) -> None:
         row["posted_by"] = ""
         partition.end_waiting(attempt)
         partition.post(Kind.OUTCOME, key.workflow_id, key.run, cancelled_body(attempt))
+
+
+def _open_next(partition: Partition, key: RunKey, opened: NextRun, now_ms: int) -> None:
+    partition.rows[key.workflow_id] = {
+        "run": str(key.run + 1),
+        "status": "pending",
+        "type": opened.workflow,
+        "request": opened.request,
+        "started_at_ms": str(now_ms),
+        "seq": "0",
+        "first": str(opened.first_run),
+        "start": canonical(dict(opened.body)).decode(),
+    }
+    partition.open[key.workflow_id] = now_ms
 
 
 def _close(partition: Partition, key: RunKey, closed_at_ms: int) -> None:

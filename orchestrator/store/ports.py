@@ -81,6 +81,7 @@ class TimerKind(Enum):
     START_TO_CLOSE = "start_to_close"  #: set by the claim, not by a commit
     SCHEDULE_TO_CLOSE = "schedule_to_close"  #: of the whole step; `attempt` is 0
     HEARTBEAT = "heartbeat"  #: set by the claim, moved by each heartbeat
+    START = "start"  #: begin the run, whose start lies in its row; `number` and `attempt` are 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +195,20 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NextRun:
+    """The run that goes on where a commit ends one, under the same id and the next number.
+
+    `body` is what a START carries; it lies in the new run's row until the run begins.  Messages
+    that name run `first_run` or a later one go to whichever run of the id is open.
+    """
+
+    workflow: str
+    request: str
+    first_run: int
+    body: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepRow:
     """What workers may know of an outstanding step, written by the commit that sends it.
 
@@ -237,6 +252,7 @@ class Commit:
         letters: For other runs; they lie in the partition's letters until they are delivered.
         blocked: True and False mark the run in the set of blocked runs; None leaves it.
         closed_at_ms: The run ends: it leaves the open set; whatever is left of its steps goes.
+        next_run: The id's next run opens in this very act; only where the run ends.
     """
 
     key: RunKey
@@ -258,6 +274,7 @@ class Commit:
     letters: Sequence[Letter] = ()
     blocked: bool | None = None
     closed_at_ms: int | None = None
+    next_run: NextRun | None = None
 
 
 class CommitResult(Enum):
@@ -374,7 +391,8 @@ class OwnerStore(Protocol):
         """Return the fields of the id's latest run, or None.
 
         Fields: run, status, type, request, started_at_ms, seq, head, and, once they exist,
-        version, state, result, failure, closed_at_ms, blocked.
+        version, state, result, failure, closed_at_ms, blocked; of a run that continues another
+        also first, the number of the chain's first run, and, until it begins, start.
         """
         ...
 

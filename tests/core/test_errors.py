@@ -39,6 +39,7 @@ ERRORS: list[BaseException] = [
     errors.QueryTimeout("w-1", "count", 500),
     errors.ActivationInterrupted(),
     errors.RunEvicted(),
+    errors.ContinueAsNew("order", [1], {"more": True}),
 ]
 
 

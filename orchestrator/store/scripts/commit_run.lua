@@ -22,7 +22,7 @@
 -- ARGV[6]  blocked          "1" mark, "0" unmark, "" leave
 -- ARGV[7]  closed_at_ms     "" while the run goes on
 -- ARGV[8]  claim_ttl_ms     of steps the owner claims itself
--- Then fourteen lists, each as its number of rows and then the rows:
+-- Then fifteen lists, each as its number of rows and then the rows:
 --   given_up        step, attempt
 --   unposted        step, attempt
 --   unclaimed       step, attempt
@@ -37,6 +37,7 @@
 --   cancelled       step, rest of the outcome's JSON after '{"attempt":<attempt>,'
 --   messages        index of the queue among KEYS or "0" for the outbox, queue, body
 --   letters         kind, workflow, run, request, body
+--   next_run        type, request, first run of the chain, body of the start; one row or none
 --
 -- Returns "committed" | "fenced" | "conflict" | "claimed"
 --
@@ -255,5 +256,15 @@ if ARGV[7] ~= "" then
         end
     end
     redis.call("DEL", KEYS[5])
+end
+first, last = next_list(4)
+if last > first then
+    local opened_ms = string.format("%d", now_ms)
+    -- Nothing of the run before may shine through.
+    redis.call("DEL", KEYS[2])
+    redis.call("HSET", KEYS[2], "run", string.format("%d", tonumber(run) + 1),
+        "status", "pending", "type", ARGV[first], "request", ARGV[first + 1],
+        "started_at_ms", opened_ms, "seq", "0", "first", ARGV[first + 2], "start", ARGV[first + 3])
+    redis.call("ZADD", KEYS[8], opened_ms, workflow)
 end
 return "committed"

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from orchestrator.app import Orchestrator as Orchestrator
     from orchestrator.client.handle import AsyncRunHandle as AsyncRunHandle
     from orchestrator.client.handle import RunHandle as RunHandle
+    from orchestrator.client.history_file import RecordedHistory as RecordedHistory
+    from orchestrator.client.history_file import read_history_file as read_history_file
     from orchestrator.client.summary import RunSummary as RunSummary
     from orchestrator.client.workflow import Workflow as Workflow
     from orchestrator.core.errors import ApplicationError as ApplicationError
     from orchestrator.core.errors import ChildWorkflowError as ChildWorkflowError
     from orchestrator.core.errors import ConfigurationError as ConfigurationError
     from orchestrator.core.errors import ForbiddenInWorkflow as ForbiddenInWorkflow
+    from orchestrator.core.errors import HistoryFileError as HistoryFileError
     from orchestrator.core.errors import InvalidPayload as InvalidPayload
     from orchestrator.core.errors import InvalidWorkflowId as InvalidWorkflowId
     from orchestrator.core.errors import NondeterminismError as NondeterminismError
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from orchestrator.core.options import StepOptions as StepOptions
     from orchestrator.core.retry import RETRY_UNTIL_DONE as RETRY_UNTIL_DONE
     from orchestrator.core.retry import Retry as Retry
+    from orchestrator.replaying.replayer import Replayer as Replayer
 
 __version__ = "0.1.0"
 
@@ -52,16 +56,20 @@ _HOMES = {
     "Orchestrator": "orchestrator.app",
     "AsyncRunHandle": "orchestrator.client.handle",
     "RunHandle": "orchestrator.client.handle",
+    "RecordedHistory": "orchestrator.client.history_file",
+    "read_history_file": "orchestrator.client.history_file",
     "RunSummary": "orchestrator.client.summary",
     "Workflow": "orchestrator.client.workflow",
     "Failure": "orchestrator.core.failure",
     "StepOptions": "orchestrator.core.options",
     "RETRY_UNTIL_DONE": "orchestrator.core.retry",
     "Retry": "orchestrator.core.retry",
+    "Replayer": "orchestrator.replaying.replayer",
     "ApplicationError": _ERRORS,
     "ChildWorkflowError": _ERRORS,
     "ConfigurationError": _ERRORS,
     "ForbiddenInWorkflow": _ERRORS,
+    "HistoryFileError": _ERRORS,
     "InvalidPayload": _ERRORS,
     "InvalidWorkflowId": _ERRORS,
     "NondeterminismError": _ERRORS,
@@ -90,6 +98,7 @@ __all__ = [
     "ConfigurationError",
     "Failure",
     "ForbiddenInWorkflow",
+    "HistoryFileError",
     "InvalidPayload",
     "InvalidWorkflowId",
     "NondeterminismError",
@@ -97,6 +106,8 @@ __all__ = [
     "OrchestratorError",
     "PayloadTooLarge",
     "QueryTimeout",
+    "RecordedHistory",
+    "Replayer",
     "Retry",
     "RunClosed",
     "RunExists",
@@ -114,6 +125,7 @@ __all__ = [
     "UsageError",
     "Workflow",
     "WorkflowFailed",
+    "read_history_file",
     "step",
     "workflow",
 ]

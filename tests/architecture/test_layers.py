@@ -39,6 +39,11 @@ MAY_IMPORT: dict[str, list[str]] = {
         *("orchestrator.dispatch", "orchestrator.local", "orchestrator.workflow"),
         *("orchestrator.worker", "orchestrator.client"),
     ],
+    # Histories against the code of an app; given files it reaches no store.
+    "orchestrator.replaying": [
+        *(CORE, "orchestrator.client", "orchestrator.app"),
+        *("orchestrator.engine.references", "orchestrator.engine.watchdog"),
+    ],
     "orchestrator.cli": ["orchestrator"],
     # Looks at runs as any client does.
     "orchestrator.flower": [CORE, STORE_PORTS, "orchestrator.client", "orchestrator.app"],

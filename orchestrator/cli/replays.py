@@ -150,8 +150,8 @@ def _path(orchestrator: Orchestrator, source: str, run: int | None, folder: Path
     path = Path(source)
     if path.exists():
         return path
-    if source.endswith(SUFFIX) or "/" in source:
-        raise Refusal(f"{source}: no such file, and no id of a run looks like this", EXIT_WRONG)
+    if source.endswith((SUFFIX, "/")) or source.startswith(("/", "./", "../")):
+        raise Refusal(f"{source}: no such file or folder", EXIT_WRONG)
     return orchestrator.run(source, run).export(folder)
 
 

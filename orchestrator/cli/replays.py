@@ -4,6 +4,7 @@ Exit codes of ``replay``: 0 where the code fits every history, 1 where it does n
 could not be read), 2 where the command line or the configuration is wrong.
 """
 
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -63,9 +64,8 @@ def export(
         if workflow_id is None:
             _export_open(ctx, orchestrator, type_, output)
         elif output is None:
-            stream = click.get_binary_stream("stdout")
-            orchestrator.run(workflow_id, run).export_lines(stream.write)
-            stream.flush()
+            orchestrator.run(workflow_id, run).export_lines(sys.stdout.buffer.write)
+            sys.stdout.buffer.flush()
         else:
             click.echo(orchestrator.run(workflow_id, run).export(output))
     except OSError as error:

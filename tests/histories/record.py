@@ -6,6 +6,7 @@ H2  The engine is the real one, in memory, with a clock by hand; an order's task
     says, those of a training train.
 """
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,7 @@ def recording(name: str, id: str = "w") -> Callable[[Recording], Recording]:
 def main(names: list[str]) -> int:
     """Record those that are missing, and return the exit code: 1 where one exists already."""
     guard.install()
+    logging.disable()
     unknown = [name for name in names if name not in RECORDINGS]
     if unknown:
         print(f"unknown: {', '.join(unknown)}; known: {', '.join(RECORDINGS)}")  # noqa: T201
@@ -98,7 +100,8 @@ def zoo_world() -> World:
             "zoo.echo": lambda value: value,
             "zoo.undo": lambda *_args, **_kwargs: None,
             "zoo.break": break_,
-            "zoo.large": lambda: "x" * 70_000,
+            # As a worker does with what is too large for an event.
+            "zoo.large": lambda: world.blobs.put("x" * 70_000).as_json(),
         }
     )
     return world

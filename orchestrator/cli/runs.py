@@ -11,6 +11,7 @@ from celery.bin.base import CeleryCommand, handle_preload_options
 from orchestrator.app import Orchestrator
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
+from orchestrator.cli.checks import check
 from orchestrator.cli.errors import EXIT_NO, Refusal, worded
 from orchestrator.cli.lineage import lineage
 from orchestrator.cli.replays import export, replay
@@ -264,6 +265,7 @@ def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bo
 workflow.add_command(lineage)
 workflow.add_command(export)
 workflow.add_command(replay)
+workflow.add_command(check)
 
 
 def _orchestrator(ctx: click.Context) -> Orchestrator:

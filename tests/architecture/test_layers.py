@@ -44,6 +44,8 @@ MAY_IMPORT: dict[str, list[str]] = {
         *(CORE, "orchestrator.client", "orchestrator.app"),
         *("orchestrator.engine.references", "orchestrator.engine.watchdog"),
     ],
+    # Reads source, and runs none of it.
+    "orchestrator.checking": [CORE],
     "orchestrator.cli": ["orchestrator"],
     # Looks at runs as any client does.
     "orchestrator.flower": [CORE, STORE_PORTS, "orchestrator.client", "orchestrator.app"],

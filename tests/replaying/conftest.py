@@ -9,8 +9,10 @@ from orchestrator.client.exporting import export_file
 from orchestrator.client.messages import Target
 from orchestrator.client.port import Bridged, in_place, pause_in_place, run_in_place
 from orchestrator.client.session import Session
+from orchestrator.core.events import RunStarted, SignalReceived
 from orchestrator.payloads import PydanticCodec
 from orchestrator.store.memory import MemoryStore
+from tests.client.runs import Recorder
 from tests.engine.world import MemoryBlobs, World
 
 Export = Callable[..., Path]
@@ -25,6 +27,22 @@ def session_of(store: MemoryStore, blobs: MemoryBlobs) -> Session:
         registry={},
         blobs=blobs,
     )
+
+
+def many_signals(count: int, workflow: str = "order") -> MemoryStore:
+    """Return a store with one run of so many events."""
+    store = MemoryStore()
+    recorder = Recorder(store)
+    store.start("w", request_id="r", body={"workflow": workflow, "args": [], "kwargs": {}})
+    events = [
+        RunStarted(at_ms=1, workflow=workflow, seed="00"),
+        *(
+            SignalReceived(at_ms=2, signal="s", signal_id=str(n), payload="x" * 100)
+            for n in range(count - 1)
+        ),
+    ]
+    recorder.record("w", *events, status="running", type=workflow)
+    return store
 
 
 @pytest.fixture

@@ -12,12 +12,11 @@ from orchestrator.client.history_file import read_history_file
 from orchestrator.client.messages import Target
 from orchestrator.client.port import run_in_place
 from orchestrator.core.errors import RunNotFound, StoreUnavailable, UsageError
-from orchestrator.core.events import RunStarted, SignalReceived
+from orchestrator.core.events import SignalReceived
 from orchestrator.core.limits import HISTORY_EVENTS_MAX
-from orchestrator.store.memory import MemoryStore
 from tests.client.runs import Recorder
 from tests.engine.world import MemoryBlobs, World
-from tests.replaying.conftest import Export, session_of
+from tests.replaying.conftest import Export, many_signals, session_of
 
 W = Target(workflow_id="w", run=0)
 
@@ -30,22 +29,6 @@ async def large() -> int:
 
 async def patient() -> None:
     await workflow.signal("go")
-
-
-def many_signals(count: int) -> MemoryStore:
-    """Return a store with one run of so many events."""
-    store = MemoryStore()
-    recorder = Recorder(store)
-    store.start("w", request_id="r", body={"workflow": "order", "args": [], "kwargs": {}})
-    events = [
-        RunStarted(at_ms=1, workflow="order", seed="00"),
-        *(
-            SignalReceived(at_ms=2, signal="s", signal_id=str(n), payload="x" * 100)
-            for n in range(count - 1)
-        ),
-    ]
-    recorder.record("w", *events, status="running", type="order")
-    return store
 
 
 def test_a_large_result_comes_along_once_and_before_it_is_needed(export: Export) -> None:

@@ -24,7 +24,7 @@ from orchestrator.client.history_file import (
 from orchestrator.core.blobs import BlobRef
 from orchestrator.core.errors import HistoryFileError
 from orchestrator.core.events import Event, RunStarted, SignalReceived, encode
-from orchestrator.core.values import canonical, digest, first_head, next_head
+from orchestrator.core.values import Json, canonical, digest, first_head, next_head
 from orchestrator.store.ports import StoredEvent
 from tests.histories.record import HERE
 
@@ -168,7 +168,7 @@ def test_damage_is_named_with_its_line(
 
 
 def test_values_come_along_by_their_digest() -> None:
-    value = {"rows": [1, 2, 3]}
+    value: Json = {"rows": [1, 2, 3]}
     ref = BlobRef(sha256=digest(value), size=len(canonical(value)))
     header, *events = lines_of(*started(ref.as_json()))
     found = read_history_lines([header, blob_line(ref, value), *events], "w.1.jsonl")

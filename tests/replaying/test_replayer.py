@@ -13,13 +13,17 @@ from typing import Any
 import pytest
 
 from orchestrator import Orchestrator, RecordedHistory, Replayer, workflow
+from orchestrator.client.exporting import export_file
+from orchestrator.client.messages import Target
+from orchestrator.client.port import run_in_place
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, HistoryFileError
+from orchestrator.core.limits import HISTORY_EVENTS_MAX
 from orchestrator.replaying.results import ReplayReport, ReplayResult, ReplayStatus
 from orchestrator.replaying.words import in_words
-from tests.engine.world import World, definition
+from tests.engine.world import MemoryBlobs, World, definition
 from tests.histories import record, zoo
-from tests.replaying.conftest import Export
+from tests.replaying.conftest import Export, many_signals, session_of
 
 Code = Callable[..., Awaitable[Any]]
 
@@ -79,6 +83,18 @@ async def endless(city: str) -> str:
 
 async def deadly(city: str) -> str:
     os._exit(3)
+
+
+async def listening() -> int:
+    heard = 0
+
+    @workflow.on_signal("s")
+    def hear(_: object) -> None:
+        nonlocal heard
+        heard += 1
+
+    await workflow.wait_condition(lambda: heard < 0)
+    return heard
 
 
 async def same(city: str) -> str:
@@ -266,3 +282,12 @@ def test_files_are_replayed_where_no_server_answers() -> None:
     assert isinstance(zoo.orc, Orchestrator)
     assert zoo.app.conf.broker_url == "redis://127.0.0.1:1/0"
     assert Replayer(zoo.orc).replay(sorted(record.HERE.glob("zoo-*.jsonl")))
+
+
+@pytest.mark.slow
+def test_a_history_of_the_greatest_length_replays(tmp_path: Path) -> None:
+    store = many_signals(HISTORY_EVENTS_MAX, workflow="listening")
+    target = Target(workflow_id="w", run=0)
+    path = run_in_place(export_file(session_of(store, MemoryBlobs()), target, tmp_path))
+    (result,) = Replayer({"listening": definition(listening)}).replay(path).results
+    assert (result.status, result.events) == (ReplayStatus.FITS, HISTORY_EVENTS_MAX)

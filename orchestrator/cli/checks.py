@@ -36,7 +36,8 @@ def check(ctx: click.Context, *, paths: Sequence[Path], as_json: bool) -> None:
     else:
         for finding in findings:
             click.echo(str(finding))
-        found = f"{len(findings)} findings" if findings else "nothing found"
+        count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
+        found = count if findings else "nothing found"
         click.echo(f"{found} in {len(workflows)} workflows and what they call", err=True)
     if findings:
         ctx.exit(EXIT_NO)

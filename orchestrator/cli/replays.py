@@ -6,8 +6,7 @@ could not be read), 2 where the command line or the configuration is wrong.
 
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -129,21 +128,13 @@ def replay(  # noqa: PLR0913 - one parameter per option
     if only_open:
         report = replayer.replay_open(type_)
     else:
-        with _fetched(orchestrator, sources, run) as paths:
-            report = replayer.replay(paths)
+        with tempfile.TemporaryDirectory(prefix="orchestrator-replay-") as folder:
+            paths = [_path(orchestrator, source, run, Path(folder)) for source in sources]
+            report = replayer.replay(paths).from_store(folder)
     _print(report, as_json=as_json, may_be_empty=only_open)
     # No open run is nothing to be afraid of.
     if report.unfit:
         ctx.exit(EXIT_NO)
-
-
-@contextmanager
-def _fetched(
-    orchestrator: Orchestrator, sources: Sequence[str], run: int | None
-) -> Iterator[list[Path]]:
-    """Yield the paths among `sources`, and files with the histories of the ids, in order."""
-    with tempfile.TemporaryDirectory(prefix="orchestrator-replay-") as folder:
-        yield [_path(orchestrator, source, run, Path(folder)) for source in sources]
 
 
 def _path(orchestrator: Orchestrator, source: str, run: int | None, folder: Path) -> Path:
@@ -179,16 +170,17 @@ def _print(report: ReplayReport, *, as_json: bool, may_be_empty: bool) -> None:
 
 def _table(report: ReplayReport) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("RESULT", "WORKFLOW", "ID", "RUN", "EVENTS", "CODE"):
+    for column in ("RESULT", "WORKFLOW", "ID", "RUN", "EVENTS", "FUNCTION", "SOURCE"):
         table.add_column(column, justify="right" if column in ("RUN", "EVENTS") else "left")
     changed = {True: "changed", False: "same", None: "-"}
     for result in report.results:
         table.add_row(
             Text(result.status.value, style=_COLOURS.get(result.status, "bold red")),
             Text(result.workflow),
-            Text(result.workflow_id or result.source),
+            Text(result.workflow_id or "-"),
             str(result.run or "-"),
             str(result.events or "-"),
             changed[result.is_code_changed],
+            Text(Path(result.source).name),
         )
     return table

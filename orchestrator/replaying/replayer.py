@@ -85,7 +85,7 @@ class Replayer:
             raise ConfigurationError("replayer", "no store", "give it the Orchestrator")
         with tempfile.TemporaryDirectory(prefix="orchestrator-replay-") as folder:
             exported = self._orchestrator.export_open(folder, type=type)
-            report = self._report(exported.files)
+            report = self._report(exported.files).from_store(folder)
         failed = [
             ReplayResult(
                 source=workflow_id,

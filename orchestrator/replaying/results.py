@@ -1,8 +1,9 @@
 """What a replay found: values that travel between processes, and to JSON."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from orchestrator.core.values import Json
@@ -94,6 +95,16 @@ class ReplayReport:
 
     def __bool__(self) -> bool:
         return bool(self.results) and all(self.results)
+
+    def from_store(self, folder: str | Path) -> "ReplayReport":
+        """Return it with what was fetched into `folder`, for the replay alone, named by its run."""
+        named = [
+            replace(each, source=f"{each.workflow_id} run {each.run}")
+            if each.workflow_id and Path(each.source).is_relative_to(folder)
+            else each
+            for each in self.results
+        ]
+        return replace(self, results=named)
 
     @property
     def unfit(self) -> list[ReplayResult]:

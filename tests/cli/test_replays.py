@@ -87,6 +87,7 @@ def test_replay_says_which_event_differs_and_ends_with_one(
         assert "- history has   StepScheduled(step=1, task='other'" in found.out
         assert "+ code asks for nothing more" in found.out
         assert "test_replays.py:" in found.out
+        assert ("orchestrator-replay-" in found.out) is False, "a file that is gone"
     assert typed("replay", "fits").code == 0
 
 

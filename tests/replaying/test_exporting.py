@@ -42,6 +42,7 @@ def test_a_large_result_comes_along_once_and_before_it_is_needed(export: Export)
     found = read_history_file(path)
     assert [len(str(value)) for value in found.blobs.values()] == [70_000]
     assert found.header.status == "completed"
+    assert path.stat().st_mode & 0o077 == 0, "payloads are for its owner"
 
 
 def test_an_export_is_the_run_as_it_was_when_it_began(tmp_path: Path) -> None:

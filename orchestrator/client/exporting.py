@@ -68,14 +68,16 @@ async def export(session: Session, target: Target, write: Write) -> HistoryHeade
     seq = 0
     while seq < summary.seq:
         page = await _page(session, summary.key, seq, min(PAGE_EVENTS, summary.seq - seq))
-        if not page or page[0].seq != seq + 1:
+        for expected, stored in enumerate(page, seq + 1):
+            if stored.seq != expected:
+                break
+            _write_blobs(session, stored, seen, write)
+            write(event_line(stored))
+            seq = expected
+        if not page or page[-1].seq != seq:
             raise UsageError(
                 f"{summary.workflow_id}: event {seq + 1} is missing; workflow verify tells more"
             )
-        for stored in page:
-            _write_blobs(session, stored, seen, write)
-            write(event_line(stored))
-        seq = page[-1].seq
     return header
 
 

@@ -122,7 +122,7 @@ FINE = [
     "d.fromtimestamp(0); time.localtime(0); random.Random(7); uuid.UUID(int=1)",
     "import numpy as np\nnp.random.default_rng(7)",
     "await workflow.step(time.time)",
-    "time = workflow.time()\nreturn time",
+    "random = workflow.random()\nreturn random.random()",
     "open = workflow.signals('open')\nasync for each in open:\n    break",
     "for x in sorted({1, 2}):\n    pass",
     "total = sum(x for x in {1, 2})",

@@ -11,9 +11,13 @@ from orchestrator.client.port import Bridged, in_place, pause_in_place, run_in_p
 from orchestrator.client.session import Session
 from orchestrator.core.events import RunStarted, SignalReceived
 from orchestrator.payloads import PydanticCodec
+from orchestrator.replaying.pytest_plugin import replay_histories
 from orchestrator.store.memory import MemoryStore
 from tests.client.runs import Recorder
 from tests.engine.world import MemoryBlobs, World
+
+# Also where the package is not installed, so that pytest does not find the plugin by itself.
+__all__ = ["replay_histories"]
 
 Export = Callable[..., Path]
 

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from orchestrator.client.port import run_in_place
 from orchestrator.core.errors import RunNotFound, StoreUnavailable, UsageError
 from orchestrator.core.events import SignalReceived
 from orchestrator.core.limits import HISTORY_EVENTS_MAX
+from orchestrator.store.ports import RunKey, StoredEvent
 from tests.client.runs import Recorder
 from tests.engine.world import MemoryBlobs, World
 from tests.replaying.conftest import Export, many_signals, session_of
@@ -102,16 +104,32 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
         run_in_place(export_file(session, W, tmp_path / "w.jsonl"))
 
 
+@pytest.mark.parametrize("missing", [1, 7, 10])
 def test_a_history_that_lacks_events_is_not_exported_as_a_shorter_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: int
 ) -> None:
     store = many_signals(10)
     read = store.read_history
     monkeypatch.setattr(
-        store, "read_history", lambda key, **more: [e for e in read(key, **more) if e.seq < 7]
+        store,
+        "read_history",
+        lambda key, **more: [e for e in read(key, **more) if e.seq != missing],
     )
-    with pytest.raises(UsageError, match="event 7 is missing"):
+    with pytest.raises(UsageError, match=f"event {missing} is missing"):
         run_in_place(export_file(session_of(store, MemoryBlobs()), W, tmp_path / "w.jsonl"))
+
+
+def test_a_history_is_read_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = many_signals(3 * PAGE_EVENTS)
+    read, counts = store.read_history, []
+
+    def counted(key: RunKey, **more: Any) -> list[StoredEvent]:
+        counts.append(more["count"])
+        return read(key, **more)
+
+    monkeypatch.setattr(store, "read_history", counted)
+    run_in_place(export_file(session_of(store, MemoryBlobs()), W, tmp_path / "w.jsonl"))
+    assert sorted(counts) == [1, *[PAGE_EVENTS] * 3]
 
 
 def test_every_open_run_is_exported_and_one_that_fails_keeps_none_from_it(tmp_path: Path) -> None:

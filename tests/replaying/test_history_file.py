@@ -127,6 +127,10 @@ def newer(lines: list[bytes]) -> list[bytes]:
     return [lines[0].replace(b'"format_version":1', b'"format_version":2'), *lines[1:]]
 
 
+def of_another_head(lines: list[bytes]) -> list[bytes]:
+    return [lines[0].replace(b'"head":"', b'"head":"00'), *lines[1:]]
+
+
 def headless(lines: list[bytes]) -> list[bytes]:
     return lines[1:]
 
@@ -151,6 +155,7 @@ def with_a_false_value(lines: list[bytes]) -> list[bytes]:
         (exchanged, 3, "event 2, which is missing"),
         (of_another_run, 2, "not the one that was chained"),
         (newer, 1, "format version 2"),
+        (of_another_head, 1, "another head than the last event"),
         (headless, 1, "is no history"),
         (of_a_future_event, 2, "newer version"),
         (with_a_false_value, 2, "does not fit its digest"),

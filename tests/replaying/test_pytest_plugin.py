@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,11 @@ orchestrator_app = shop
 orchestrator_histories = kept
 """
 PLUGIN = "orchestrator-replay"
+
+pytestmark = pytest.mark.skipif(
+    PLUGIN not in {point.name for point in entry_points(group="pytest11")},
+    reason="the package is not installed, so that pytest does not find its plugin",
+)
 
 Run = subprocess.CompletedProcess[str]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.client.history_file import (
@@ -66,6 +66,7 @@ def refusal(lines: list[bytes]) -> HistoryFileError:
     return caught.value
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_every_value_comes_back_and_its_chain_holds(payload: Any) -> None:
     events = started(payload)
@@ -74,6 +75,7 @@ def test_every_value_comes_back_and_its_chain_holds(payload: Any) -> None:
     assert found.header == read_history_lines(lines_of(*found.events), "again").header
 
 
+@settings(deadline=None)
 @given(JSON, st.data())
 def test_no_changed_byte_of_an_event_goes_unnoticed(payload: Any, data: st.DataObject) -> None:
     lines = lines_of(*started(payload))
@@ -193,6 +195,7 @@ def _parts(header: HistoryHeader) -> dict[str, Any]:
     return {name: getattr(header, name) for name in header.__slots__}
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=200), st.text(min_size=1, max_size=200))
 def test_each_run_has_a_file_name_of_its_own(one: str, other: str) -> None:
     ids = [text.encode(errors="ignore").decode() for text in (one, other)]

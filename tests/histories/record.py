@@ -43,7 +43,6 @@ def recording(name: str, id: str = "w") -> Callable[[Recording], Recording]:
 def main(names: list[str]) -> int:
     """Record those that are missing, and return the exit code: 1 where one exists already."""
     guard.install()
-    logging.disable()
     unknown = [name for name in names if name not in RECORDINGS]
     if unknown:
         print(f"unknown: {', '.join(unknown)}; known: {', '.join(RECORDINGS)}")  # noqa: T201
@@ -264,6 +263,7 @@ def terminated_while_blocked() -> World:
 
 
 if __name__ == "__main__":
+    logging.disable()
     # Under its own name, not __main__: what registers histories imports it.
     from tests.histories import record as kept
     from tests.histories import record_apps  # noqa: F401 - registers

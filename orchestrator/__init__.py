@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from orchestrator.app import Orchestrator as Orchestrator
     from orchestrator.client.handle import AsyncRunHandle as AsyncRunHandle
     from orchestrator.client.handle import RunHandle as RunHandle
+    from orchestrator.client.history_file import RecordedHistory as RecordedHistory
+    from orchestrator.client.history_file import read_history_file as read_history_file
     from orchestrator.client.summary import RunSummary as RunSummary
     from orchestrator.client.workflow import Workflow as Workflow
     from orchestrator.core.errors import ApplicationError as ApplicationError
     from orchestrator.core.errors import ChildWorkflowError as ChildWorkflowError
     from orchestrator.core.errors import ConfigurationError as ConfigurationError
     from orchestrator.core.errors import ForbiddenInWorkflow as ForbiddenInWorkflow
+    from orchestrator.core.errors import HistoryFileError as HistoryFileError
     from orchestrator.core.errors import InvalidPayload as InvalidPayload
     from orchestrator.core.errors import InvalidWorkflowId as InvalidWorkflowId
     from orchestrator.core.errors import NondeterminismError as NondeterminismError
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from orchestrator.core.options import StepOptions as StepOptions
     from orchestrator.core.retry import RETRY_UNTIL_DONE as RETRY_UNTIL_DONE
     from orchestrator.core.retry import Retry as Retry
+    from orchestrator.replaying.replayer import Replayer as Replayer
     from orchestrator.sealing.aes_gcm import EncryptionCodec as EncryptionCodec
     from orchestrator.sealing.codec import PayloadCodec as PayloadCodec
     from orchestrator.sealing.keyring import Keyring as Keyring
@@ -56,6 +60,8 @@ _HOMES = {
     "Orchestrator": "orchestrator.app",
     "AsyncRunHandle": "orchestrator.client.handle",
     "RunHandle": "orchestrator.client.handle",
+    "RecordedHistory": "orchestrator.client.history_file",
+    "read_history_file": "orchestrator.client.history_file",
     "RunSummary": "orchestrator.client.summary",
     "Workflow": "orchestrator.client.workflow",
     "EncryptionCodec": "orchestrator.sealing.aes_gcm",
@@ -65,10 +71,12 @@ _HOMES = {
     "StepOptions": "orchestrator.core.options",
     "RETRY_UNTIL_DONE": "orchestrator.core.retry",
     "Retry": "orchestrator.core.retry",
+    "Replayer": "orchestrator.replaying.replayer",
     "ApplicationError": _ERRORS,
     "ChildWorkflowError": _ERRORS,
     "ConfigurationError": _ERRORS,
     "ForbiddenInWorkflow": _ERRORS,
+    "HistoryFileError": _ERRORS,
     "InvalidPayload": _ERRORS,
     "InvalidWorkflowId": _ERRORS,
     "NondeterminismError": _ERRORS,
@@ -99,6 +107,7 @@ __all__ = [
     "EncryptionCodec",
     "Failure",
     "ForbiddenInWorkflow",
+    "HistoryFileError",
     "InvalidPayload",
     "InvalidWorkflowId",
     "Keyring",
@@ -109,6 +118,8 @@ __all__ = [
     "PayloadSealed",
     "PayloadTooLarge",
     "QueryTimeout",
+    "RecordedHistory",
+    "Replayer",
     "Retry",
     "RunClosed",
     "RunExists",
@@ -126,6 +137,7 @@ __all__ = [
     "UsageError",
     "Workflow",
     "WorkflowFailed",
+    "read_history_file",
     "step",
     "workflow",
 ]

@@ -16,10 +16,11 @@ from celery import Celery
 from redis import Redis
 
 from orchestrator.blobs import DirectoryBlobs
-from orchestrator.client import reading
+from orchestrator.client import exporting, reading
 from orchestrator.client.address import broker_url, is_same_place, store_url_of_broker
 from orchestrator.client.aio import AsyncRuns
 from orchestrator.client.connection import Connection, Store
+from orchestrator.client.exporting import Exported
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.ids import checked_workflow_id
 from orchestrator.client.messages import Target
@@ -254,6 +255,12 @@ class Orchestrator:
             reading.Wanted(open=open, closed=closed, type=type, status=status, limit=limit),
         )
         return run_in_place(work)
+
+    def export_open(self, folder: str | Path, *, type: str | None = None) -> Exported:
+        """Write the history of every open run into `folder`; see `exporting.export_open`."""
+        return run_in_place(
+            exporting.export_open(self._connection.sessions.blocking(), folder, type)
+        )
 
     def engine(self, settings: "EngineSettings | None" = None) -> "Engine":
         """Return a new orchestrator process' engine; its `run` blocks until it is stopped."""

@@ -11,9 +11,11 @@ from celery.bin.base import CeleryCommand, handle_preload_options
 from orchestrator.app import Orchestrator
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
+from orchestrator.cli.checks import check
 from orchestrator.cli.errors import EXIT_NO, Refusal, worded
 from orchestrator.cli.keys import rotate_keys, shred
 from orchestrator.cli.lineage import lineage
+from orchestrator.cli.replays import export, replay
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.messages import DECISIONS, QUERY_TIMEOUT_S
@@ -264,6 +266,9 @@ def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bo
 workflow.add_command(lineage)
 workflow.add_command(shred)
 workflow.add_command(rotate_keys)
+workflow.add_command(export)
+workflow.add_command(replay)
+workflow.add_command(check)
 
 
 def _orchestrator(ctx: click.Context) -> Orchestrator:

@@ -6,9 +6,11 @@ it is cheap, and asks its app for one with each call.
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from orchestrator.client import messages, reading
+from orchestrator.client import exporting, messages, reading
+from orchestrator.client.history_file import HistoryHeader
 from orchestrator.client.messages import Target
 from orchestrator.client.port import run_in_place
 from orchestrator.client.reading import Verification
@@ -91,6 +93,11 @@ class AsyncRunHandle(_Named, Generic[R]):
         """See `reading.verify`."""
         return await reading.verify(self._sessions.on_running_loop(), self._target)
 
+    async def export(self, path: str | Path) -> Path:
+        """See `exporting.export_file`."""
+        session = self._sessions.on_running_loop()
+        return await exporting.export_file(session, self._target, path)
+
     async def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> str:
         """See `messages.signal`."""
         session = self._sessions.on_running_loop()
@@ -150,6 +157,15 @@ class RunHandle(_Named, Generic[R]):
     def verify(self) -> Verification:
         """See `reading.verify`."""
         return run_in_place(reading.verify(self._sessions.blocking(), self._target))
+
+    def export(self, path: str | Path) -> Path:
+        """See `exporting.export_file`."""
+        work = exporting.export_file(self._sessions.blocking(), self._target, path)
+        return run_in_place(work)
+
+    def export_lines(self, write: exporting.Write) -> HistoryHeader:
+        """See `exporting.export`."""
+        return run_in_place(exporting.export(self._sessions.blocking(), self._target, write))
 
     def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> str:
         """See `messages.signal`."""

@@ -11,6 +11,7 @@ OrchestratorError             base; caught only at a process boundary
 │   ├── RunNotFound           no run with this id
 │   ├── RunExists             a run with this id is open
 │   ├── RunClosed             the run has ended; it takes no more messages
+│   ├── HistoryFileError      an exported history that is damaged, or none at all
 │   ├── ForbiddenInWorkflow   workflow code reached for clock, chance or I/O
 │   └── NondeterminismError   replay disagreed with history; the run is blocked, history is kept
 ├── WorkflowFailed            the run ended without a result; its failure is inside
@@ -168,6 +169,19 @@ class RunClosed(UsageError):
 
     def __str__(self) -> str:
         return f"{self.workflow_id} run {self.run} is {self.status}: it takes no more messages"
+
+
+class HistoryFileError(UsageError):
+    """A file that holds no history, or not the one that was exported.  `line` 0 is the whole."""
+
+    def __init__(self, path: str, line: int, reason: str) -> None:
+        super().__init__(path, line, reason)
+        self.path = path
+        self.line = line
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}{f', line {self.line}' if self.line else ''}: {self.reason}"
 
 
 class ForbiddenInWorkflow(UsageError):

@@ -130,6 +130,22 @@ def install() -> None:
         sys.addaudithook(_audit)
 
 
+def refused_calls() -> dict[str, str]:
+    """Return what is refused inside workflows, by dotted name, and what to write instead."""
+    wrapped = {
+        f"{module.__name__}.{name}": instead
+        for module, names in _WRAPPED.items()
+        for name, instead in names.items()
+    }
+    by_default = {f"time.{name}": _CLOCK for name in _CLOCK_BY_DEFAULT}
+    threads = {
+        "threading.Thread.start": _THREAD,
+        "open": _STEP,
+        "input": _AUDITED["builtins.input"][1],
+    }
+    return {**wrapped, **by_default, **threads}
+
+
 def adopt(names: dict[str, Any]) -> None:
     """Swap, in a module's globals, names bound to what is guarded.  Without `install` nothing."""
     for name, value in list(names.items()):

@@ -44,6 +44,13 @@ MAY_IMPORT: dict[str, list[str]] = {
         *("orchestrator.dispatch", "orchestrator.local", "orchestrator.workflow"),
         *("orchestrator.worker", "orchestrator.client", "orchestrator.sealing"),
     ],
+    # Histories against the code of an app; given files it reaches no store.
+    "orchestrator.replaying": [
+        *(CORE, "orchestrator.client", "orchestrator.app"),
+        *("orchestrator.engine.references", "orchestrator.engine.watchdog"),
+    ],
+    # Reads source, and runs none of it.
+    "orchestrator.checking": [CORE],
     "orchestrator.cli": ["orchestrator"],
     # Looks at runs as any client does.
     "orchestrator.flower": [CORE, STORE_PORTS, "orchestrator.client", "orchestrator.app"],

@@ -14,6 +14,7 @@ ERROR_TREES = ("orchestrator/core/errors.py", "orchestrator/training/errors.py")
 INTERNAL_EXCEPTIONS: dict[str, str] = {
     "orchestrator/cli/errors.py::Refusal": "how click ends a command with one line and a code",
     "orchestrator/training/lineage_proof.py::Refused": "an auditor's file: it stands alone",
+    "orchestrator/replaying/pytest_plugin.py::_Unfit": "from a test to the words of its failure",
     "orchestrator/engine/draft.py::EventTooLarge": "caught where the run is blocked because of it",
 }
 #: Formats that run code, or bind bytes to a Python version, when they are read.

@@ -24,6 +24,7 @@ ERRORS: list[BaseException] = [
     errors.RunNotFound("w-1"),
     errors.RunExists("w-1", 1, "running"),
     errors.RunClosed("w-1", 1, "completed"),
+    errors.HistoryFileError("histories/w-1.1.jsonl", 3, "is not JSON"),
     errors.ForbiddenInWorkflow("time.time()", "use workflow.now()"),
     errors.NondeterminismError("w-1", 3, "A", "B", "sagas/order.py:57"),
     errors.WorkflowFailed("w-1", 1, "failed", FAILURE),

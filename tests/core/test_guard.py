@@ -291,3 +291,10 @@ def test_install_twice_changes_nothing() -> None:
     before = time.time
     guard.install()
     assert time.time is before
+
+
+def test_what_is_refused_is_told_by_name_for_those_who_read_source() -> None:
+    refused = guard.refused_calls()
+    assert refused["time.time"] == "use workflow.now() or workflow.time()"
+    assert {"random.choice", "uuid.uuid4", "os.urandom", "time.localtime", "open"} <= set(refused)
+    assert all(refused.values())

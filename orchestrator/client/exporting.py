@@ -1,0 +1,171 @@
+"""From the store to files: histories as `history_file` writes them.
+
+X1  A file appears whole, under its name, or not at all.
+X2  Memory holds one page of events, and one large value, however long the history.
+X3  A run is exported as it stands when the export begins; what it does meanwhile is not in it.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+
+from orchestrator.client.history_file import (
+    HistoryHeader,
+    blob_line,
+    event_line,
+    file_name,
+    header_line,
+)
+from orchestrator.client.messages import Target
+from orchestrator.client.reading import LIST_SCAN_MAX, Wanted, describe, list_runs
+from orchestrator.client.session import Session
+from orchestrator.client.summary import RunSummary, history_event_of, instant
+from orchestrator.core.blobs import BlobRef, find_blob_ref
+from orchestrator.core.errors import OrchestratorError, UsageError
+from orchestrator.core.events import INPUTS, Event
+from orchestrator.store.ports import RunKey, StoredEvent
+
+#: Events of one page; each is at most ``EVENT_BYTES_MAX`` large.
+PAGE_EVENTS = 200
+
+Write = Callable[[bytes], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What became of an export of many runs.
+
+    Args:
+        files: One per run, newest run first.
+        waiting: Ids of runs that have no event yet: there is nothing to export of them.
+        failed: Why a run could not be exported, by its id.
+    """
+
+    files: list[Path]
+    waiting: list[str]
+    failed: dict[str, str]
+
+
+async def export(session: Session, target: Target, write: Write) -> HistoryHeader:
+    """Write a run's history, line by line, and return the header that it begins with.
+
+    Raises:
+        RunNotFound: No run has this id.
+        UsageError: No orchestrator has seen it yet, or its history lacks events.
+        StoreUnavailable: No answer; or a value it refers to cannot be read.
+    """
+    summary = await describe(session, target)
+    if not summary.seq:
+        raise UsageError(
+            f"{summary.workflow_id} has no event yet: no orchestrator has seen it; "
+            f"export it once it has started"
+        )
+    header = await _header(session, summary)
+    write(header_line(header))
+    seen: set[str] = set()
+    seq = 0
+    while seq < summary.seq:
+        page = await _page(session, summary.key, seq, min(PAGE_EVENTS, summary.seq - seq))
+        for expected, stored in enumerate(page, seq + 1):
+            if stored.seq != expected:
+                break
+            _write_blobs(session, stored, seen, write)
+            write(event_line(stored))
+            seq = expected
+        if not page or page[-1].seq != seq:
+            raise UsageError(
+                f"{summary.workflow_id}: event {seq + 1} is missing; workflow verify tells more"
+            )
+    return header
+
+
+async def export_file(session: Session, target: Target, path: str | Path) -> Path:
+    """Write a run's history into a file (X1) and return its path; a folder is given a name in it.
+
+    Raises:
+        RunNotFound, UsageError, StoreUnavailable: See `export`.
+        OSError: The file cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        summary = await describe(session, target)
+        path /= file_name(summary.workflow_id, summary.run)
+        target = Target(workflow_id=target.workflow_id, run=summary.run)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".export-", delete=False) as file:
+        try:
+            await export(session, target, file.write)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+    return Path(file.name).replace(path)
+
+
+async def export_open(session: Session, folder: str | Path, type: str | None) -> Exported:
+    """Write the history of every open run into a folder, which is made if need be.
+
+    A run that cannot be exported does not keep the others from it.
+
+    Raises:
+        UsageError: More are open than a listing looks at; name a narrower `type`.
+        StoreUnavailable: No answer.
+        OSError: The folder cannot be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = Wanted(open=True, closed=False, type=type, status=None, limit=LIST_SCAN_MAX)
+    runs = await list_runs(session, wanted)
+    if len(runs) == LIST_SCAN_MAX:
+        raise UsageError(
+            f"{LIST_SCAN_MAX} runs or more are open, and some would be left out; name a type"
+        )
+    done = Exported(files=[], waiting=[], failed={})
+    for run in runs:
+        if not run.seq:
+            done.waiting.append(run.workflow_id)
+            continue
+        target = Target(workflow_id=run.workflow_id, run=run.run)
+        try:
+            done.files.append(await export_file(session, target, folder))
+        except OrchestratorError as error:
+            done.failed[run.workflow_id] = str(error)
+    return done
+
+
+async def _header(session: Session, summary: RunSummary) -> HistoryHeader:
+    now_ms = await session.resend(session.store.now_ms)
+    last = await _page(session, summary.key, summary.seq - 1, 1)
+    return HistoryHeader(
+        workflow_id=summary.workflow_id,
+        run=summary.run,
+        workflow=summary.type,
+        version=summary.version,
+        status=summary.status,
+        events=summary.seq,
+        # What the last event says; the row's own may be a commit ahead.
+        head=last[0].head if last else summary.head,
+        exported_at=instant(now_ms).isoformat(),
+        engine=version("celery-orchestrator"),
+    )
+
+
+async def _page(session: Session, key: RunKey, after_seq: int, count: int) -> list[StoredEvent]:
+    return await session.resend(
+        lambda: session.store.read_history(key, after_seq=after_seq, count=count)
+    )
+
+
+def _write_blobs(session: Session, stored: StoredEvent, seen: set[str], write: Write) -> None:
+    for ref in _needed(history_event_of(stored).event):
+        if ref.sha256 not in seen:
+            seen.add(ref.sha256)
+            write(blob_line(ref, session.blobs.get(ref)))
+
+
+def _needed(event: Event) -> list[BlobRef]:
+    """Return what replay has to know of an event and finds by reference only: an input's values."""
+    if not isinstance(event, INPUTS):
+        return []
+    refs = (find_blob_ref(getattr(event, part.name)) for part in fields(event))
+    return [ref for ref in refs if ref is not None]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.core.errors import ApplicationError as ApplicationError
     from orchestrator.core.errors import ChildWorkflowError as ChildWorkflowError
     from orchestrator.core.errors import ConfigurationError as ConfigurationError
+    from orchestrator.core.errors import ExternalWorkflowError as ExternalWorkflowError
     from orchestrator.core.errors import ForbiddenInWorkflow as ForbiddenInWorkflow
     from orchestrator.core.errors import InvalidPayload as InvalidPayload
     from orchestrator.core.errors import InvalidWorkflowId as InvalidWorkflowId
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from orchestrator.core.errors import UnknownWorkflow as UnknownWorkflow
     from orchestrator.core.errors import UsageError as UsageError
     from orchestrator.core.errors import WorkflowFailed as WorkflowFailed
+    from orchestrator.core.errors import WorkflowUpdateFailed as WorkflowUpdateFailed
+    from orchestrator.core.errors import WorkflowUpdateRejected as WorkflowUpdateRejected
     from orchestrator.core.failure import Failure as Failure
     from orchestrator.core.options import StepOptions as StepOptions
     from orchestrator.core.retry import RETRY_UNTIL_DONE as RETRY_UNTIL_DONE
@@ -61,6 +64,7 @@ _HOMES = {
     "ApplicationError": _ERRORS,
     "ChildWorkflowError": _ERRORS,
     "ConfigurationError": _ERRORS,
+    "ExternalWorkflowError": _ERRORS,
     "ForbiddenInWorkflow": _ERRORS,
     "InvalidPayload": _ERRORS,
     "InvalidWorkflowId": _ERRORS,
@@ -78,6 +82,8 @@ _HOMES = {
     "StoreUnavailable": _ERRORS,
     "UnknownQuery": _ERRORS,
     "UnknownWorkflow": _ERRORS,
+    "WorkflowUpdateFailed": _ERRORS,
+    "WorkflowUpdateRejected": _ERRORS,
     "UsageError": _ERRORS,
     "WorkflowFailed": _ERRORS,
 }
@@ -88,6 +94,7 @@ __all__ = [
     "AsyncRunHandle",
     "ChildWorkflowError",
     "ConfigurationError",
+    "ExternalWorkflowError",
     "Failure",
     "ForbiddenInWorkflow",
     "InvalidPayload",
@@ -114,6 +121,8 @@ __all__ = [
     "UsageError",
     "Workflow",
     "WorkflowFailed",
+    "WorkflowUpdateFailed",
+    "WorkflowUpdateRejected",
     "step",
     "workflow",
 ]

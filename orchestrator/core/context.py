@@ -306,8 +306,12 @@ def publish(model: T) -> T:
     return model
 
 
-def on_query(name: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Decorate a function that answers queries of that name; it must only read."""
+def on_query(name: str | None) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Decorate a function that answers queries of that name; it must only read.
+
+    With None it is the dynamic handler: called with the name and the list of arguments, as JSON,
+    for queries that have no handler of their own.
+    """
 
     def register(handler: Callable[..., T]) -> Callable[..., T]:
         current("on_query()").queries.register(name, handler)

@@ -24,6 +24,8 @@ from orchestrator.core.events import (
     ChildCompleted,
     ChildFailed,
     Command,
+    ExternalCompleted,
+    ExternalFailed,
     GeneratorOpened,
     Input,
     RunCancelled,
@@ -36,11 +38,15 @@ from orchestrator.core.events import (
     StepFailed,
     TerminateRequested,
     TimerFired,
+    UpdateReceived,
 )
+from orchestrator.core.externals import Externals
+from orchestrator.core.handlers import Handlers
 from orchestrator.core.limits import CALLBACKS_PER_ACTIVATION_MAX
 from orchestrator.core.mailbox import Mailbox
 from orchestrator.core.orders import Orders
 from orchestrator.core.queries import Queries
+from orchestrator.core.updates import Updates
 from orchestrator.core.values import Json
 
 if TYPE_CHECKING:
@@ -102,6 +108,9 @@ class Execution(Orders):
         self.is_finished = False
         self.mailbox = Mailbox()
         self.queries = Queries()
+        self.handlers = Handlers()
+        self.updates = Updates(self)
+        self.externals = Externals(self)
         self.conditions = Conditions()
         self.random: Random | None = None
         self._seed = ""
@@ -280,10 +289,21 @@ class Execution(Orders):
     def _receive(self, event: SignalReceived) -> None:
         self.mailbox.receive(event)
 
+    def _update(self, event: UpdateReceived) -> None:
+        if self._ending is not None:
+            self.updates.reject(event, "the run is ending")
+        else:
+            self.updates.receive(event)
+
+    def _answer_external(self, event: ExternalCompleted | ExternalFailed) -> None:
+        self.externals.settle(event)
+
     def _cancel(self, event: CancelRequested) -> None:
         if self._cancel_reason is None:
             self._cancel_reason = event.reason
             self._deliver_cancellation()
+            if self.loop.lingers:
+                self.handlers.cancel_waited_for()
 
     def _deliver_cancellation(self) -> bool:
         """Cancel the main task, once, unless a saga holds that back; return whether it did."""
@@ -312,6 +332,8 @@ class Execution(Orders):
                 raise ActivationFailed(
                     "limit", f"more than {CALLBACKS_PER_ACTIVATION_MAX} callbacks in one activation"
                 )
+            if self._begins_to_linger():
+                continue
             if self._ending is None and self._has_ended():
                 self._end(self._ending_of_main())
             if self._ending is not None:
@@ -322,7 +344,21 @@ class Execution(Orders):
 
     def _has_ended(self) -> bool:
         main = self.loop.main
-        return self._early_end is not None or (main is not None and main.done())
+        if self._early_end is not None or main is None or not main.done():
+            return self._early_end is not None
+        return not (self.loop.lingers and self.handlers.are_waited_for)
+
+    def _begins_to_linger(self) -> bool:
+        """Let handlers that the end waits for go on once the function has returned (HD2)."""
+        main = self.loop.main
+        if main is None or not main.done() or self.loop.lingers or self._early_end is not None:
+            return False
+        # The attribute and not the method: asking would mark the exception as looked at.
+        has_returned = not main.cancelled() and main._exception is None
+        self.loop.lingers = has_returned and self.handlers.are_waited_for
+        if self.loop.lingers and self._cancel_reason is not None:
+            self.handlers.cancel_waited_for()
+        return self.loop.lingers
 
     def _ending_of_main(self) -> Command:
         """Return the command that ends the run, not yet stamped."""
@@ -343,6 +379,8 @@ class Execution(Orders):
 
     def _end(self, ending: Command) -> None:
         self._ending = ending
+        if not isinstance(ending, RunTerminated):
+            self.loop.complaints.extend(self.handlers.complaints())
         self.conditions = Conditions()
         self.loop.shut()
 
@@ -368,6 +406,9 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     ChildFailed: Execution._settle_child,
     TimerFired: Execution._fire,
     SignalReceived: Execution._receive,
+    UpdateReceived: Execution._update,
+    ExternalCompleted: Execution._answer_external,
+    ExternalFailed: Execution._answer_external,
     CancelRequested: Execution._cancel,
     TerminateRequested: Execution._terminate,
 }

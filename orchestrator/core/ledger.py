@@ -23,6 +23,7 @@ from orchestrator.core.states import (
     next_run_state,
     next_step_state,
 )
+from orchestrator.core.values import Json
 
 
 @dataclass(slots=True)
@@ -71,6 +72,13 @@ class Ledger:
     timers: dict[int, int] = field(default_factory=dict)
     children: dict[int, ChildEntry] = field(default_factory=dict)
     signal_ids: set[str] = field(default_factory=set)
+    update_ids: set[str] = field(default_factory=set)
+    #: Updates that were received and have no outcome yet, oldest first.
+    updates: dict[str, e.UpdateReceived] = field(default_factory=dict)
+    #: What was asked of other runs and is not answered yet.
+    externals: dict[int, e.Event] = field(default_factory=dict)
+    #: Who is told of this run's end, beside its parent.
+    watchers: list[dict[str, Json]] = field(default_factory=list)
     request_ids: set[str] = field(default_factory=set)
     is_cancel_requested: bool = False
     is_terminate_requested: bool = False
@@ -156,6 +164,17 @@ class Ledger:
                 self.timers.pop(event.timer, None)
             case e.SignalReceived() | e.SignalRejected():
                 self.signal_ids.add(event.signal_id)
+            case e.UpdateReceived():
+                self.update_ids.add(event.update_id)
+                self.updates[event.update_id] = event
+            case e.UpdateRejected() | e.UpdateCompleted() | e.UpdateFailed():
+                self.updates.pop(event.update_id, None)
+            case e.ExternalSignalSent() | e.ExternalCancelSent() | e.ExternalResultAwaited():
+                self.externals[event.external] = event
+            case e.ExternalCompleted() | e.ExternalFailed():
+                self.externals.pop(event.external, None)
+            case e.WatcherAdded():
+                self.watchers.append(event.watcher)
             case e.CancelRequested():
                 self.is_cancel_requested = True
                 self.request_ids.add(event.request_id)
@@ -186,6 +205,8 @@ class Ledger:
                 self.undoable.pop(event.saga, None)
             case e.GeneratorOpened() | e.SignalRefused() | e.OutcomeRefused() | e.RequestRejected():
                 pass  # Facts for people; nothing is outstanding because of them.
+            case e.UpdateAccepted():
+                pass  # It is in `updates` from its arrival to its outcome.
             case _:
                 raise AssertionError(f"the ledger does not know {type(event).__name__}")
 

@@ -348,18 +348,19 @@ class Owner:
             self.drop_partition(run.partition)
             return
         logger.info("%s: commit %s; read again", run.key, result.value if result else "unknown")
-        if run.partition in self._cursors:
-            self._cursors[run.partition] = _FROM_THE_START
+        self._read_again(run.partition)
+
+    def _read_again(self, partition: int) -> None:
+        if partition in self._cursors:
+            self._cursors[partition] = _FROM_THE_START
         self._sweep_at_ms = 0
 
-    def _reject_undelivered(self, run: LiveRun) -> None:
-        """List the signals that came too late, and only then let go of them.
+    def _settle_undelivered(self, run: LiveRun) -> None:
+        """Settle what came too late, and only then let go of it.
 
-        A crash in between lists them twice; the other way round it would lose them.
+        A crash in between settles it twice; the other way round it would be lost.
         """
-        for _, fields in run.undelivered:
-            self._store.reject(fields, "the run has ended, or has not begun")
-        ids = [inbox_id for inbox_id, _ in run.undelivered]
+        ids = [late.settle(self._store) for late in run.undelivered]
         run.undelivered = []
         token = self._leases.tokens.get(run.partition)
         if token is not None:
@@ -371,7 +372,7 @@ class Owner:
             self._store.answer(run.questions.answers)
             run.questions.answers = []
         if run.undelivered:
-            self._reject_undelivered(run)
+            self._settle_undelivered(run)
         self.in_flight += len(draft.messages)
         if draft.letters:
             self._with_letters.add(run.partition)
@@ -384,7 +385,12 @@ class Owner:
                 self._sweep_at_ms = due_ms
         if draft.closed_at_ms is not None:
             logger.info("%s %s", run.key, run.status)
+        self._keep_or_close(run)
+
+    def _keep_or_close(self, run: LiveRun) -> None:
         if run.is_closed or run.questions.is_spoiled:
             run.close()
+            if run.was_cut_short:
+                self._read_again(run.partition)
         else:
             self.cache.put(run)

@@ -26,10 +26,12 @@ from orchestrator.engine.attempts import Attempts
 from orchestrator.engine.children import Children
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.endings import outcome_of
+from orchestrator.engine.externals import Externals
 from orchestrator.engine.mail import Mail
 from orchestrator.engine.questions import Questions
 from orchestrator.engine.references import as_recorded, with_values
 from orchestrator.engine.turn import Tools, Turn
+from orchestrator.engine.undelivered import Undelivered
 from orchestrator.store.ports import (
     AttemptKey,
     InboxEntry,
@@ -54,16 +56,19 @@ class LiveRun:
 
     Attributes:
         questions: Its queries and their answers, for the owner to hand out.
-        undelivered: Signals that came after the run's end, for the rejected list, by inbox id.
+        undelivered: What came after the run's end and must not vanish, for the owner to settle.
+        was_cut_short: Whether arrivals were left where they lie, to be read again.
     """
 
     def __init__(self, key: RunKey, partition: int, tools: Tools) -> None:
         self.key = key
         self.partition = partition
-        self.undelivered: list[tuple[str, dict[str, str]]] = []
+        self.undelivered: list[Undelivered] = []
+        self.was_cut_short = False
         self._tools = tools
         self._turn = Turn(key, tools)
-        self._mail = Mail(self._turn)
+        self._externals = Externals(self._turn)
+        self._mail = Mail(self._turn, self._externals)
         self._attempts = Attempts(self._turn)
         self._children = Children(self._turn)
         self.questions = Questions(self._turn, lambda: self._execution)
@@ -79,6 +84,9 @@ class LiveRun:
             Kind.LATE_OUTCOME: self._attempts.late_outcome,
             Kind.DECISION: self._attempts.decide,
             Kind.CHILD: self._children.take_end,
+            Kind.UPDATE: self._mail.update,
+            Kind.WATCH: self._externals.watch,
+            Kind.EXTERNAL: self._externals.take_answer,
         }
 
     @property
@@ -147,6 +155,7 @@ class LiveRun:
             self._execution = replayed.execution
             # What replay complains of was logged when it happened.
             replayed.execution.take_complaints()
+            self.questions.is_spoiled = replayed.execution.is_spoiled
             if turn.ledger.is_closed:
                 return
             if turn.ledger.blocked:
@@ -183,6 +192,9 @@ class LiveRun:
         turn = self._turn
         turn.at_ms = max(now_ms, turn.ledger.at_ms)
         for arrival in arrivals:
+            if self.questions.is_spoiled:
+                self.was_cut_short = True
+                break
             match arrival:
                 case InboxEntry():
                     self._take_entry(arrival)
@@ -214,10 +226,10 @@ class LiveRun:
     def _turn_away(self, entry: InboxEntry) -> None:
         """Nothing follows an end, and the sender raced with it; nor precedes a start."""
         logger.info("%s takes no %s: it is %s", self.key, entry.kind.value, self.status)
-        if entry.kind is Kind.SIGNAL:
-            names = {name: str(entry.body.get(name)) for name in ("signal", "signal_id")}
-            inbox_id = self._turn.draft.inbox_ids.pop()  # It stays there until it is in the list.
-            self.undelivered.append((inbox_id, {"workflow": self.key.workflow_id, **names}))
+        late = Undelivered.of(entry, self._externals.too_late(entry.kind, entry.body))
+        if late is not None:
+            self._turn.draft.inbox_ids.pop()  # It stays there until it is settled.
+            self.undelivered.append(late)
 
     def _take_sleep(self, timer: TimerKey) -> None:
         turn = self._turn
@@ -246,6 +258,7 @@ class LiveRun:
             apply, whole = self._execution.apply, with_values(event, self._tools.blobs)
             commands = self._tools.watch(str(self.key), lambda: apply(whole))
             self._log_complaints(self._execution)
+            self.questions.is_spoiled = self._execution.is_spoiled
             self._issue(commands)
         except ActivationFailed as error:
             self._block(error)
@@ -302,7 +315,7 @@ class LiveRun:
             case e.TimerCancelled():
                 draft.remove_timer(draft.timer(TimerKind.SLEEP, command.timer))
             case _:
-                pass  # The others mean nothing to the store.
+                self._externals.send(command)  # The others mean nothing to the store.
 
     def _end(self, ending: e.Event, data: bytes) -> None:
         draft, at_ms = self._turn.draft, self._turn.at_ms
@@ -316,6 +329,7 @@ class LiveRun:
             draft.fields["result"] = canonical(result).decode()
         else:
             draft.fields["failure"] = canonical(failure.as_json()).decode()
+        self._externals.tell_watchers(ending)
         self._children.tell_parent(self.status, result=result, failure=failure)
 
     # --- blocked runs ----------------------------------------------------------------------------

@@ -8,7 +8,12 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 
-from orchestrator.core.limits import ANSWER_TTL_MS, PARTITIONS_DEFAULT, REJECTED_SIGNALS_MAX
+from orchestrator.core.limits import (
+    ANSWER_TTL_MS,
+    JOINED_REQUESTS_MAX,
+    PARTITIONS_DEFAULT,
+    REJECTED_SIGNALS_MAX,
+)
 from orchestrator.core.values import Json, canonical
 from orchestrator.store import memory_attempts
 from orchestrator.store.clocks import Clock, SystemClock
@@ -290,17 +295,31 @@ class MemoryStore:
 
     # --- clients --------------------------------------------------------------------------------
 
-    def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+    def start(
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
+    ) -> Start:
         """See `ClientStore.start`."""
         with self._changed:
             part = self._of(workflow_id)
             row = part.rows.get(workflow_id)
             run = 1
+            joined = ""
             if row is not None:
                 run = int(row["run"]) + 1
-                if row["request"] == request_id:
+                joined = row.get("joined", "")
+                if row["request"] == request_id or request_id in joined.split():
                     return _start(StartAnswer.REPEATED, row)
                 if workflow_id in part.open:
+                    if message is not None:
+                        newest = [*joined.split(), request_id][-JOINED_REQUESTS_MAX:]
+                        row["joined"] = " ".join(newest)
+                        part.post(message[0], workflow_id, run - 1, canonical(dict(message[1])))
+                        self._changed.notify_all()
                     return _start(StartAnswer.EXISTS, row)
             now_ms = self.clock.now_ms
             row = {
@@ -311,9 +330,13 @@ class MemoryStore:
                 "started_at_ms": str(now_ms),
                 "seq": "0",
             }
+            if joined:
+                row["joined"] = joined
             part.rows[workflow_id] = row
             part.open[workflow_id] = now_ms
             part.post(Kind.START, workflow_id, run, canonical(dict(body)))
+            if message is not None:
+                part.post(message[0], workflow_id, run, canonical(dict(message[1])))
             self._changed.notify_all()
             return _start(StartAnswer.STARTED, row)
 

@@ -9,7 +9,7 @@ import click
 from celery.bin.base import CeleryCommand, handle_preload_options
 
 from orchestrator.app import Orchestrator
-from orchestrator.cli import tables
+from orchestrator.cli import messages, tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, Refusal, worded
 from orchestrator.cli.lineage import lineage
@@ -261,6 +261,8 @@ def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bo
 
 
 workflow.add_command(lineage)
+workflow.add_command(messages.update)
+workflow.add_command(messages.signal_with_start)
 
 
 def _orchestrator(ctx: click.Context) -> Orchestrator:

@@ -8,12 +8,13 @@ CU1  An update id is one update: whoever sends it again, or asks for it by its i
 CU2  An update that was sent with a start follows its run: see `store.with_start`.
 """
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.client.ids import new_request_id
 from orchestrator.client.messages import Target
-from orchestrator.client.reading import describe
+from orchestrator.client.reading import describe, ridden_out
 from orchestrator.client.session import Deadline, Session
 from orchestrator.client.summary import history_event_of
 from orchestrator.core.errors import (
@@ -123,9 +124,8 @@ async def wait(
     is_accepted = False
     while True:
         key = RunKey(workflow_id=sent.target.workflow_id, run=sent.target.run)
-        for stored in await session.ridden_out(
-            lambda key=key, seq=seq: session.store.read_history(key, after_seq=seq)  # type: ignore[misc]
-        ):
+        read = functools.partial(session.store.read_history, key, after_seq=seq)
+        for stored in await ridden_out(session, read):
             seq, event = stored.seq, history_event_of(stored).event
             if _is_about(event, sent):
                 if isinstance(event, UpdateCompleted):
@@ -140,10 +140,11 @@ async def wait(
             wait_ms = deadline.slice_ms()
             if not wait_ms:
                 raise _too_slow(sent, stage, timeout_s)
-            await session.ridden_out(
-                lambda key=key, seq=seq, wait_ms=wait_ms: session.store.wait_for_event(  # type: ignore[misc]
-                    key, after_seq=seq, wait_ms=wait_ms
-                )
+            await ridden_out(
+                session,
+                functools.partial(
+                    session.store.wait_for_event, key, after_seq=seq, wait_ms=wait_ms
+                ),
             )
 
 
@@ -178,7 +179,7 @@ async def _after_end(session: Session, sent: Sent, ending: Event, *, is_accepted
     target = sent.target
     words = type(ending).__name__
     if is_accepted or await _is_known(session, sent):
-        failure = Failure(type=words, message=f"run {target.run} ended before the update was through")
+        failure = Failure(type=words, message=f"run {target.run} ended before it was through")
         raise WorkflowUpdateFailed(
             target.workflow_id, sent.name, sent.update_id, "unfinished", failure
         )

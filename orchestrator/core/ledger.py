@@ -10,6 +10,7 @@ L3  What arrives for something that is not outstanding is not the ledger's busin
     first, and refuses it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.core import events as e
@@ -102,6 +103,16 @@ class Ledger:
     def status(self) -> str:
         """The run's status for people: its state, or "blocked" while it rests."""
         return "blocked" if self.blocked and not self.is_closed else self.state.value
+
+    def knows(self, body: Mapping[str, Json]) -> bool:
+        """Return whether a message of this id has its event: a signal, an update, a request."""
+        known = {
+            "signal_id": self.signal_ids,
+            "update_id": self.update_ids,
+            "request_id": self.request_ids,
+        }
+        found = ((body.get(name), ids) for name, ids in known.items())
+        return any(isinstance(one, str) and bool(one) and one in ids for one, ids in found)
 
     def _move(self, fact: RunFact) -> None:
         self.state = next_run_state(self.state, fact)

@@ -226,6 +226,8 @@ class LiveRun:
     def _turn_away(self, entry: InboxEntry) -> None:
         """Nothing follows an end, and the sender raced with it; nor precedes a start."""
         logger.info("%s takes no %s: it is %s", self.key, entry.kind.value, self.status)
+        if self._turn.ledger.knows(entry.body):
+            return  # The same again: it has its event, and its answer.
         late = Undelivered.of(entry, self._externals.too_late(entry.kind, entry.body))
         if late is not None:
             self._turn.draft.inbox_ids.pop()  # It stays there until it is settled.

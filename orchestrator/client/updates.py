@@ -5,7 +5,7 @@ answer that is lost, costs nothing but time.
 
 CU1  An update id is one update: whoever sends it again, or asks for it by its id, gets the same
      outcome.
-CU2  An update that was sent with a start follows its run: see `store.with_start`.
+CU2  An update that was sent with a start follows its run: see `core.with_start`.
 """
 
 import functools
@@ -36,9 +36,9 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.failure import Failure
 from orchestrator.core.values import Json
+from orchestrator.core.with_start import WithStart, again_in
 from orchestrator.payloads import encode_payload
 from orchestrator.store.ports import Kind, PostedAnswer, RunKey
-from orchestrator.store.with_start import WithStart, again_in
 
 #: What `start_update` may wait for.
 STAGES = ("accepted", "completed")

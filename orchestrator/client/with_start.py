@@ -14,8 +14,8 @@ from orchestrator.client.session import Session
 from orchestrator.client.updates import Sent
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.values import Json
+from orchestrator.core.with_start import WithStart, with_start
 from orchestrator.store.ports import Kind
-from orchestrator.store.with_start import WithStart, with_start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -295,9 +295,6 @@ class Execution(Orders):
         else:
             self.updates.receive(event)
 
-    def _answer_external(self, event: ExternalCompleted | ExternalFailed) -> None:
-        self.externals.settle(event)
-
     def _cancel(self, event: CancelRequested) -> None:
         if self._cancel_reason is None:
             self._cancel_reason = event.reason
@@ -332,7 +329,7 @@ class Execution(Orders):
                 raise ActivationFailed(
                     "limit", f"more than {CALLBACKS_PER_ACTIVATION_MAX} callbacks in one activation"
                 )
-            if self._begins_to_linger():
+            if self.handlers.begin_to_linger(self.loop, cancel_reason=self._cancel_reason):
                 continue
             if self._ending is None and self._has_ended():
                 self._end(self._ending_of_main())
@@ -347,18 +344,6 @@ class Execution(Orders):
         if self._early_end is not None or main is None or not main.done():
             return self._early_end is not None
         return not (self.loop.lingers and self.handlers.are_waited_for)
-
-    def _begins_to_linger(self) -> bool:
-        """Let handlers that the end waits for go on once the function has returned (HD2)."""
-        main = self.loop.main
-        if main is None or not main.done() or self.loop.lingers or self._early_end is not None:
-            return False
-        # The attribute and not the method: asking would mark the exception as looked at.
-        has_returned = not main.cancelled() and main._exception is None
-        self.loop.lingers = has_returned and self.handlers.are_waited_for
-        if self.loop.lingers and self._cancel_reason is not None:
-            self.handlers.cancel_waited_for()
-        return self.loop.lingers
 
     def _ending_of_main(self) -> Command:
         """Return the command that ends the run, not yet stamped."""
@@ -407,8 +392,8 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     TimerFired: Execution._fire,
     SignalReceived: Execution._receive,
     UpdateReceived: Execution._update,
-    ExternalCompleted: Execution._answer_external,
-    ExternalFailed: Execution._answer_external,
+    ExternalCompleted: lambda execution, event: execution.externals.settle(event),
+    ExternalFailed: lambda execution, event: execution.externals.settle(event),
     CancelRequested: Execution._cancel,
     TerminateRequested: Execution._terminate,
 }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from orchestrator.core.errors import UsageError
+from orchestrator.core.loop import WorkflowLoop
 
 Unfinished = Literal["wait", "abandon", "warn"]
 
@@ -62,6 +63,20 @@ class Handlers:
         """Count it no more."""
         if running in self._running:
             self._running.remove(running)
+
+    def begin_to_linger(self, loop: WorkflowLoop, *, cancel_reason: str | None) -> bool:
+        """Let the loop go on for the handlers once the main task has returned (HD2).
+
+        Return whether it begins to; a run that is cancelled asks them to stop.
+        """
+        main = loop.main
+        if loop.lingers or main is None or not main.done() or main.cancelled():
+            return False
+        # The attribute and not the method: asking would mark the exception as looked at.
+        loop.lingers = main._exception is None and self.are_waited_for
+        if loop.lingers and cancel_reason is not None:
+            self.cancel_waited_for()
+        return loop.lingers
 
     def cancel_waited_for(self) -> None:
         """Cancel what the run's end waits for."""

@@ -31,7 +31,7 @@ from orchestrator.engine.mail import Mail
 from orchestrator.engine.questions import Questions
 from orchestrator.engine.references import as_recorded, with_values
 from orchestrator.engine.turn import Tools, Turn
-from orchestrator.engine.undelivered import Undelivered
+from orchestrator.engine.undelivered import Undelivered, turned_away
 from orchestrator.store.ports import (
     AttemptKey,
     InboxEntry,
@@ -166,7 +166,7 @@ class LiveRun:
     def _replay(self, history: Sequence[e.Event], meanwhile: Callable[[], None]) -> Replayed:
         definition = self._turn.definition
         if definition is None:
-            raise self._unknown_workflow()
+            raise self._turn.unknown_workflow()
         events = [with_values(event, self._tools.blobs) for event in history]
         key = self.key
         subject, watch = str(key), self._tools.watch
@@ -176,14 +176,6 @@ class LiveRun:
             return watch(subject, apply)
 
         return replay(definition, key.workflow_id, key.run, events, activate=activate)
-
-    def _unknown_workflow(self) -> ActivationFailed:
-        known = ", ".join(sorted(self._tools.registry)) or "none"
-        return ActivationFailed(
-            "unknown_workflow",
-            f"no workflow is named {self._turn.started.workflow!r} in this orchestrator; "
-            f"known: {known}; deploy it here",
-        )
 
     # --- what arrives ----------------------------------------------------------------------------
 
@@ -219,19 +211,10 @@ class LiveRun:
         if entry.kind is Kind.QUERY:
             self.questions.take(entry.body)
         elif self.is_closed or (entry.kind is not Kind.START and not self._turn.ledger.started):
-            self._turn_away(entry)
+            # Nothing follows an end, and the sender raced with it; nor precedes a start.
+            self.undelivered += turned_away(entry, self._turn, self._externals)
         else:
             self._handlers[entry.kind](entry.body)
-
-    def _turn_away(self, entry: InboxEntry) -> None:
-        """Nothing follows an end, and the sender raced with it; nor precedes a start."""
-        logger.info("%s takes no %s: it is %s", self.key, entry.kind.value, self.status)
-        if self._turn.ledger.knows(entry.body):
-            return  # The same again: it has its event, and its answer.
-        late = Undelivered.of(entry, self._externals.too_late(entry.kind, entry.body))
-        if late is not None:
-            self._turn.draft.inbox_ids.pop()  # It stays there until it is settled.
-            self.undelivered.append(late)
 
     def _take_sleep(self, timer: TimerKey) -> None:
         turn = self._turn
@@ -273,7 +256,7 @@ class LiveRun:
         assert isinstance(event, e.RunStarted), "an execution begins with the first event"
         definition, started = self._turn.definition, event
         if definition is None:
-            raise self._unknown_workflow()
+            raise self._turn.unknown_workflow()
         return Execution(definition, RunInfo.of(self.key.workflow_id, self.key.run, started))
 
     def _issue(self, commands: Sequence[e.Command]) -> None:

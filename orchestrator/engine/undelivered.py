@@ -1,16 +1,21 @@
 """What came for a run that has ended, and must not vanish.
 
-UN1  A message that was sent together with a start opens the next run; see `store.with_start`.
+UN1  A message that was sent together with a start opens the next run; see `core.with_start`.
 UN2  A message of another run's is answered; see `engine.externals`.
 UN3  Any other signal is kept in the rejected list.
 UN4  Everything here may be done twice: each has an id by which it is known again.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Protocol
 
+from orchestrator.core.with_start import again_in
+from orchestrator.engine.externals import Externals
+from orchestrator.engine.turn import Turn
 from orchestrator.store.ports import ClientStore, InboxEntry, Kind, Letter, OwnerStore
-from orchestrator.store.with_start import again_in
+
+logger = logging.getLogger("orchestrator.engine")
 
 
 class Store(OwnerStore, ClientStore, Protocol):
@@ -23,12 +28,6 @@ class Undelivered:
 
     entry: InboxEntry
     answer: Letter | None
-
-    @classmethod
-    def of(cls, entry: InboxEntry, answer: Letter | None) -> "Undelivered | None":
-        """Return what is to be settled of an entry; None where nothing is."""
-        is_wanted = entry.kind is Kind.SIGNAL or again_in(entry.body, entry.run) is not None
-        return cls(entry, answer) if answer is not None or is_wanted else None
 
     def settle(self, store: Store) -> str:
         """Do what the module says; return the inbox id, which is to be discarded then.
@@ -52,3 +51,19 @@ class Undelivered:
             fields = {"workflow": entry.workflow_id, **names}
             store.reject(fields, "the run has ended, or has not begun")
         return entry.id
+
+
+def turned_away(entry: InboxEntry, turn: Turn, externals: Externals) -> list[Undelivered]:
+    """Return what is to be settled of an entry that its run does not take: nothing, or it.
+
+    What is to be settled stays in the inbox until then.
+    """
+    logger.info("%s takes no %s: it is %s", turn.key, entry.kind.value, turn.ledger.status)
+    if turn.ledger.knows(entry.body):
+        return []  # The same again: it has its event, and its answer.
+    answer = externals.too_late(entry.kind, entry.body)
+    is_wanted = entry.kind is Kind.SIGNAL or again_in(entry.body, entry.run) is not None
+    if answer is None and not is_wanted:
+        return []
+    turn.draft.inbox_ids.remove(entry.id)
+    return [Undelivered(entry, answer)]

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.core.limits import (
     ANSWER_TTL_MS,
-    JOINED_REQUESTS_MAX,
     PARTITIONS_DEFAULT,
     REJECTED_SIGNALS_MAX,
 )
 from orchestrator.core.values import Json, canonical
-from orchestrator.store import memory_attempts
+from orchestrator.store import memory_attempts, memory_starts
 from orchestrator.store.clocks import Clock, SystemClock
 from orchestrator.store.keys import partition_of
 from orchestrator.store.memory_commit import apply_commit
@@ -38,7 +37,6 @@ from orchestrator.store.ports import (
     PostedAnswer,
     RunKey,
     Start,
-    StartAnswer,
     StoredEvent,
 )
 
@@ -305,40 +303,10 @@ class MemoryStore:
     ) -> Start:
         """See `ClientStore.start`."""
         with self._changed:
-            part = self._of(workflow_id)
-            row = part.rows.get(workflow_id)
-            run = 1
-            joined = ""
-            if row is not None:
-                run = int(row["run"]) + 1
-                joined = row.get("joined", "")
-                if row["request"] == request_id or request_id in joined.split():
-                    return _start(StartAnswer.REPEATED, row)
-                if workflow_id in part.open:
-                    if message is not None:
-                        newest = [*joined.split(), request_id][-JOINED_REQUESTS_MAX:]
-                        row["joined"] = " ".join(newest)
-                        part.post(message[0], workflow_id, run - 1, canonical(dict(message[1])))
-                        self._changed.notify_all()
-                    return _start(StartAnswer.EXISTS, row)
-            now_ms = self.clock.now_ms
-            row = {
-                "run": str(run),
-                "status": "pending",
-                "type": str(body["workflow"]),
-                "request": request_id,
-                "started_at_ms": str(now_ms),
-                "seq": "0",
-            }
-            if joined:
-                row["joined"] = joined
-            part.rows[workflow_id] = row
-            part.open[workflow_id] = now_ms
-            part.post(Kind.START, workflow_id, run, canonical(dict(body)))
-            if message is not None:
-                part.post(message[0], workflow_id, run, canonical(dict(message[1])))
+            part, now_ms = self._of(workflow_id), self.clock.now_ms
+            started = memory_starts.start(part, workflow_id, request_id, body, message, now_ms)
             self._changed.notify_all()
-            return _start(StartAnswer.STARTED, row)
+            return started
 
     def post(
         self, workflow_id: str, kind: Kind, body: Mapping[str, Json], *, run: int = 0
@@ -404,7 +372,3 @@ class MemoryStore:
             ]
             found.sort(key=lambda row: row[0], reverse=True)
             return [{**row, "workflow_id": workflow_id} for (_, workflow_id), row in found[:count]]
-
-
-def _start(answer: StartAnswer, row: Mapping[str, str]) -> Start:
-    return Start(answer=answer, run=int(row["run"]), status=row["status"])

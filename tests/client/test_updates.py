@@ -91,9 +91,7 @@ def test_update_is_answered_and_its_id_gives_the_same_answer_again(orc: Orchestr
 
 def test_update_that_is_rejected_or_fails_says_why(orc: Orchestrator) -> None:
     handle = orc.get_workflow("till").start(id="t")
-    with pytest.raises(
-        WorkflowUpdateRejected, match=r"rejects update 'add': .*nothing is taken out"
-    ):
+    with pytest.raises(WorkflowUpdateRejected, match=r"'add': .*nothing is taken out"):
         handle.update("add", -1, timeout=30)
     with pytest.raises(WorkflowUpdateRejected, match=r"no update 'ad' here; known: add, "):
         handle.start_update("ad", 1, timeout=30)

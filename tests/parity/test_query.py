@@ -1,4 +1,4 @@
-"""Queries as Temporal's users know them; each test is named after the conformance test it answers."""
+"""Queries as Temporal's users know them; a test is named after the conformance test it answers."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ def test_query_unexpected_return_type() -> None:
 
 
 def test_query_timeout_due_to_no_active_workers() -> None:
-    """Nobody answers while no orchestrator runs; the client's side: tests/client/test_messages.py."""
+    """Nobody answers while no orchestrator runs; see also tests/client/test_messages.py."""
     world = World(shop)
     world.start("shop")
     world.nodes = []

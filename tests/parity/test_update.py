@@ -3,7 +3,7 @@
 The client's side of it (``async_accepted``, ``client_interceptor``) is in tests/client.
 """
 
-from typing import Any
+import asyncio
 
 import pytest
 
@@ -245,7 +245,7 @@ def test_update_validation_replay() -> None:
 
 def test_a_validator_that_orders_something_rejects_and_leaves_the_run_as_it_was() -> None:
     async def nosy() -> str:
-        gate = workflow_gate()
+        gate = asyncio.Event()
 
         def greedy(number: int) -> None:
             if number:
@@ -257,11 +257,6 @@ def test_a_validator_that_orders_something_rejects_and_leaves_the_run_as_it_was(
 
         await gate.wait()
         return "through"
-
-    def workflow_gate() -> Any:
-        import asyncio
-
-        return asyncio.Event()
 
     world = World(nosy)
     world.start("nosy")

@@ -67,18 +67,19 @@ class Queries:
 
     def answer(self, name: str, args: list[Json], host: Host) -> Json:
         """See `Execution.query`."""
-        handler = self._handlers.get(name)
-        if handler is None and name == STACK:
+        own = self._handlers.get(name)
+        if own is None and name == STACK:
             return stack(host.loop)
-        if handler is None and self._dynamic is None:
+        handler = own or self._dynamic
+        if handler is None:
             raise UnknownQuery(host.info.workflow_id, name, (*self._handlers, STACK))
         codec = host.definition.codec
         try:
-            values = [name, args] if handler is None else decoded_args(codec.decode, handler, args)
+            values = decoded_args(codec.decode, own, args) if own else [name, args]
         except (TypeError, ValueError) as error:
             raise InvalidPayload(f"query {name!r}", str(error)) from error
         try:
-            return codec.encode((handler or self._dynamic)(*values))
+            return codec.encode(handler(*values))
         except OrchestratorError:
             raise
         except Exception as error:

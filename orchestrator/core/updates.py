@@ -33,6 +33,7 @@ from orchestrator.core.queries import decoded_args
 from orchestrator.core.values import Json
 
 F = TypeVar("F", bound=Callable[..., Any])
+V = TypeVar("V", bound=Callable[..., Any])
 
 _FORBIDDEN = "its validator did more than read"
 
@@ -85,7 +86,7 @@ class UpdateHandler(Generic[F]):
         """Call the function."""
         return self.function(*args, **kwargs)
 
-    def validator(self, function: F) -> F:
+    def validator(self, function: V) -> V:
         """Decorate the function that may reject an update, by raising; it must only read.
 
         It gets the arguments of the handler.  See U1 and U2.

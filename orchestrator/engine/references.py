@@ -46,7 +46,8 @@ def as_recorded(command: e.Command, blobs: BlobStore) -> tuple[e.Command, bytes]
 
 def _check_letter(command: e.Command) -> None:
     """Refuse what is beyond the bound of what another run takes in."""
-    subject, value = "", None
+    subject = ""
+    value: Json = None
     if isinstance(command, e.ChildScheduled):
         subject, value = f"input of child {command.id}", [command.args, command.kwargs]
     elif isinstance(command, e.ExternalSignalSent):

@@ -17,6 +17,7 @@ from orchestrator.core.events import (
     ExternalFailed,
     ExternalResultAwaited,
     ExternalSignalSent,
+    RunCompleted,
     UpdateCompleted,
     UpdateFailed,
     UpdateReceived,
@@ -161,7 +162,8 @@ def test_what_cannot_be_a_handler_is_refused(drive: Drive) -> None:
         ]
 
     (ended,) = drive(wrong).started
-    texts = ended.result  # type: ignore[union-attr]
+    assert isinstance(ended, RunCompleted)
+    texts: Any = ended.result
     assert "has a handler already" in texts[0]
     assert "has a handler already" in texts[1]
     assert "has a handler already" in texts[2]

@@ -27,7 +27,7 @@ async def counter() -> int:
     @workflow.on_update("add", int)
     async def add(number: int) -> int:
         nonlocal total
-        checked = await workflow.step("check", number)
+        checked: int = await workflow.step("check", number)
         total += checked
         return total
 
@@ -151,7 +151,7 @@ def test_update_self() -> None:
         return got[0]
 
     world = World(own)
-    world.tasks["call_me"] = lambda id: world.update("note", "hello", id=id) and None
+    world.tasks["call_me"] = lambda id: str(world.update("note", "hello", id=id))
     world.start("own")
     world.settle()
     assert world.result() == "hello"

@@ -72,8 +72,6 @@ class signals:
         try:
             return await signal(self._name, self._type, timeout=self._timeout)
         except TimeoutError:
-            if self._timeout is None:
-                raise  # Somebody else's deadline.
             raise StopAsyncIteration from None
 
 

@@ -201,3 +201,14 @@ def test_update_with_start_follows_to_the_run_that_takes_it(
         run=2,
     )
     assert handle.result(timeout=0) == 3
+
+
+def test_update_that_was_received_before_the_end_and_not_accepted_is_unfinished(
+    order_workflow: Workflow[..., Any], recorder: Recorder
+) -> None:
+    handle = order_workflow.start(1, id="o")
+    recorder.started("o")
+    recorder.record("o", e.UpdateReceived(at_ms=1, update="add", update_id="u", args=[2]))
+    recorder.completed("o", None)
+    with pytest.raises(WorkflowUpdateFailed, match="unfinished: RunCompleted"):
+        handle.update("add", 2, id="u", timeout=0)

@@ -25,6 +25,7 @@ from orchestrator.core.events import (
 from orchestrator.core.external_handle import external
 from orchestrator.core.failure import Failure
 from orchestrator.core.replay import replay
+from orchestrator.core.saga import Saga
 from orchestrator.core.signals import on_signal, signal, signals
 from orchestrator.core.update_face import all_handlers_finished, on_update
 from tests.core.driver import Driver, kinds
@@ -393,3 +394,27 @@ def test_a_result_that_has_no_json_form_is_a_bug(drive: Drive) -> None:
     run = drive(odd)
     with pytest.raises(ActivationFailed, match="no JSON form"):
         update(run, "odd")
+
+
+def test_an_update_id_is_taken_once(drive: Drive) -> None:
+    run = drive(slow_update)
+    update(run, "slow")
+    assert update(run, "slow") == []
+
+
+def test_an_update_that_comes_while_a_run_that_has_ended_compensates_is_rejected(
+    drive: Drive,
+) -> None:
+    async def undoing() -> None:
+        @on_update("slow")
+        def slow() -> None: ...
+
+        async with Saga() as saga:
+            await saga.step("reserve", undo="release")
+            await signal("end")
+
+    run = drive(undoing)
+    run.complete(1)
+    assert "StepScheduled" in kinds(run.terminate())
+    assert kinds(update(run, "slow")) == ["UpdateRejected"]
+    assert kinds(run.complete(2))[-1] == "RunTerminated"

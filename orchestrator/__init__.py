@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from orchestrator.client.handle import AsyncRunHandle as AsyncRunHandle
     from orchestrator.client.handle import RunHandle as RunHandle
     from orchestrator.client.summary import RunSummary as RunSummary
+    from orchestrator.client.update_handle import AsyncUpdateHandle as AsyncUpdateHandle
+    from orchestrator.client.update_handle import UpdateHandle as UpdateHandle
     from orchestrator.client.workflow import Workflow as Workflow
     from orchestrator.core.errors import ApplicationError as ApplicationError
     from orchestrator.core.errors import ChildWorkflowError as ChildWorkflowError
@@ -54,6 +56,8 @@ _HOMES = {
     "workflow": "orchestrator.workflow",
     "Orchestrator": "orchestrator.app",
     "AsyncRunHandle": "orchestrator.client.handle",
+    "AsyncUpdateHandle": "orchestrator.client.update_handle",
+    "UpdateHandle": "orchestrator.client.update_handle",
     "RunHandle": "orchestrator.client.handle",
     "RunSummary": "orchestrator.client.summary",
     "Workflow": "orchestrator.client.workflow",
@@ -92,6 +96,7 @@ __all__ = [
     "RETRY_UNTIL_DONE",
     "ApplicationError",
     "AsyncRunHandle",
+    "AsyncUpdateHandle",
     "ChildWorkflowError",
     "ConfigurationError",
     "ExternalWorkflowError",
@@ -118,6 +123,7 @@ __all__ = [
     "StoreUnavailable",
     "UnknownQuery",
     "UnknownWorkflow",
+    "UpdateHandle",
     "UsageError",
     "Workflow",
     "WorkflowFailed",

@@ -367,7 +367,7 @@ class OwnerStore(Protocol):
         """Return the fields of the id's latest run, or None.
 
         Fields: run, status, type, request, started_at_ms, seq, head, and, once they exist,
-        version, state, result, failure, closed_at_ms, blocked.
+        version, state, result, failure, closed_at_ms, blocked, joined.
         """
         ...
 

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from orchestrator.client.history_file import RecordedHistory as RecordedHistory
     from orchestrator.client.history_file import read_history_file as read_history_file
     from orchestrator.client.summary import RunSummary as RunSummary
+    from orchestrator.client.update_handle import AsyncUpdateHandle as AsyncUpdateHandle
+    from orchestrator.client.update_handle import UpdateHandle as UpdateHandle
     from orchestrator.client.workflow import Workflow as Workflow
     from orchestrator.core.errors import ApplicationError as ApplicationError
     from orchestrator.core.errors import ChildWorkflowError as ChildWorkflowError
     from orchestrator.core.errors import ConfigurationError as ConfigurationError
+    from orchestrator.core.errors import ExternalWorkflowError as ExternalWorkflowError
     from orchestrator.core.errors import ForbiddenInWorkflow as ForbiddenInWorkflow
     from orchestrator.core.errors import HistoryFileError as HistoryFileError
     from orchestrator.core.errors import InvalidPayload as InvalidPayload
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from orchestrator.core.errors import UnknownWorkflow as UnknownWorkflow
     from orchestrator.core.errors import UsageError as UsageError
     from orchestrator.core.errors import WorkflowFailed as WorkflowFailed
+    from orchestrator.core.errors import WorkflowUpdateFailed as WorkflowUpdateFailed
+    from orchestrator.core.errors import WorkflowUpdateRejected as WorkflowUpdateRejected
     from orchestrator.core.failure import Failure as Failure
     from orchestrator.core.options import StepOptions as StepOptions
     from orchestrator.core.retry import RETRY_UNTIL_DONE as RETRY_UNTIL_DONE
@@ -59,6 +64,8 @@ _HOMES = {
     "workflow": "orchestrator.workflow",
     "Orchestrator": "orchestrator.app",
     "AsyncRunHandle": "orchestrator.client.handle",
+    "AsyncUpdateHandle": "orchestrator.client.update_handle",
+    "UpdateHandle": "orchestrator.client.update_handle",
     "RunHandle": "orchestrator.client.handle",
     "RecordedHistory": "orchestrator.client.history_file",
     "read_history_file": "orchestrator.client.history_file",
@@ -75,6 +82,7 @@ _HOMES = {
     "ApplicationError": _ERRORS,
     "ChildWorkflowError": _ERRORS,
     "ConfigurationError": _ERRORS,
+    "ExternalWorkflowError": _ERRORS,
     "ForbiddenInWorkflow": _ERRORS,
     "HistoryFileError": _ERRORS,
     "InvalidPayload": _ERRORS,
@@ -94,6 +102,8 @@ _HOMES = {
     "StoreUnavailable": _ERRORS,
     "UnknownQuery": _ERRORS,
     "UnknownWorkflow": _ERRORS,
+    "WorkflowUpdateFailed": _ERRORS,
+    "WorkflowUpdateRejected": _ERRORS,
     "UsageError": _ERRORS,
     "WorkflowFailed": _ERRORS,
 }
@@ -102,9 +112,11 @@ __all__ = [
     "RETRY_UNTIL_DONE",
     "ApplicationError",
     "AsyncRunHandle",
+    "AsyncUpdateHandle",
     "ChildWorkflowError",
     "ConfigurationError",
     "EncryptionCodec",
+    "ExternalWorkflowError",
     "Failure",
     "ForbiddenInWorkflow",
     "HistoryFileError",
@@ -134,9 +146,12 @@ __all__ = [
     "StoreUnavailable",
     "UnknownQuery",
     "UnknownWorkflow",
+    "UpdateHandle",
     "UsageError",
     "Workflow",
     "WorkflowFailed",
+    "WorkflowUpdateFailed",
+    "WorkflowUpdateRejected",
     "read_history_file",
     "step",
     "workflow",

@@ -29,24 +29,36 @@ from orchestrator.core.context import (
     uuid4,
     wait_condition,
 )
-from orchestrator.core.execution import Execution, RunInfo
+from orchestrator.core.execution import Execution
+from orchestrator.core.external_handle import (
+    ExternalWorkflowHandle,
+    external,
+    get_external_workflow_handle,
+)
 from orchestrator.core.loop import WorkflowLoop
+from orchestrator.core.run_info import RunInfo
 from orchestrator.core.saga import Saga
 from orchestrator.core.saga import Saga as saga
 from orchestrator.core.signals import on_signal, signal, signals
+from orchestrator.core.update_face import all_handlers_finished, on_update
 from orchestrator.core.waits import as_completed, wait
 
 __all__ = [
+    "ExternalWorkflowHandle",
     "RunInfo",
     "Saga",
+    "all_handlers_finished",
     "as_completed",
     "child",
     "continue_as_new",
+    "external",
+    "get_external_workflow_handle",
     "info",
     "logger",
     "now",
     "on_query",
     "on_signal",
+    "on_update",
     "publish",
     "random",
     "rng",

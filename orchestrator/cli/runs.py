@@ -9,7 +9,7 @@ import click
 from celery.bin.base import CeleryCommand, handle_preload_options
 
 from orchestrator.app import Orchestrator
-from orchestrator.cli import tables
+from orchestrator.cli import messages, tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.checks import check
 from orchestrator.cli.errors import EXIT_NO, Refusal, worded
@@ -269,6 +269,8 @@ workflow.add_command(rotate_keys)
 workflow.add_command(export)
 workflow.add_command(replay)
 workflow.add_command(check)
+workflow.add_command(messages.update)
+workflow.add_command(messages.signal_with_start)
 
 
 def _orchestrator(ctx: click.Context) -> Orchestrator:

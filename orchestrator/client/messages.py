@@ -89,7 +89,7 @@ async def signal(
         RunNotFound, RunClosed: No open run takes it.
         StoreUnavailable: No answer; repeat it under the same id.
     """
-    encoded = _signal_payload(session, await _definition_of(session, target), name, payload)
+    encoded = signal_payload(session, await _definition_of(session, target), name, payload)
     signal_id = signal_id or new_request_id()
     body: dict[str, Json] = {"signal": name, "signal_id": signal_id, "payload": encoded}
     await _deliver(session, target, Kind.SIGNAL, body, signal_id)
@@ -214,9 +214,10 @@ async def _definition_of(session: Session, target: Target) -> WorkflowDefinition
     return session.registry.get(row.get("type", ""))
 
 
-def _signal_payload(
+def signal_payload(
     session: Session, definition: WorkflowDefinition | None, name: str, payload: Any
 ) -> Json:
+    """Return the payload as JSON; raises what `signal` does."""
     subject = f"signal {name!r}"
     kind: Any = None
     if definition is not None and definition.signals is not None:

@@ -50,7 +50,14 @@ class AsyncStore(Protocol):
         """See `ports.OwnerStore`."""
         ...
 
-    async def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+    async def start(
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
+    ) -> Start:
         """See `ports.ClientStore`."""
         ...
 
@@ -106,9 +113,18 @@ class Bridged:
         """See `ports.OwnerStore`."""
         return await self._call(self._store.read_history, key, after_seq=after_seq, count=count)
 
-    async def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+    async def start(
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
+    ) -> Start:
         """See `ports.ClientStore`."""
-        return await self._call(self._store.start, workflow_id, request_id=request_id, body=body)
+        return await self._call(
+            self._store.start, workflow_id, request_id=request_id, body=body, message=message
+        )
 
     async def post(
         self, workflow_id: str, kind: Kind, body: Mapping[str, Json], *, run: int = 0

@@ -110,21 +110,21 @@ async def result(session: Session, target: Target, timeout_s: float | None) -> A
         StoreUnavailable: No answer for longer than a restart takes.
     """
     deadline = Deadline(timeout_s)
-    summary = await _ridden_out(session, lambda: describe(session, target))
+    summary = await ridden_out(session, lambda: describe(session, target))
     # From here on this run, also if another one of the id follows it.
     target = Target(workflow_id=target.workflow_id, run=summary.run, definition=target.definition)
     while not summary.is_closed or summary.status == RunState.CONTINUED_AS_NEW.value:
         if summary.is_closed:
             target = replace(target, run=summary.run + 1)
-            summary = await _ridden_out(session, functools.partial(describe, session, target))
+            summary = await ridden_out(session, functools.partial(describe, session, target))
             continue
         wait_ms = deadline.slice_ms()
         if not wait_ms:
             raise TimeoutError(
                 f"{target.workflow_id} run {summary.run} is {summary.status} after {timeout_s} s"
             )
-        await _ridden_out(session, functools.partial(_wait, session, summary, wait_ms))
-        summary = await _ridden_out(session, functools.partial(describe, session, target))
+        await ridden_out(session, functools.partial(_wait, session, summary, wait_ms))
+        summary = await ridden_out(session, functools.partial(describe, session, target))
     if summary.status != RunState.COMPLETED.value:
         raise WorkflowFailed(summary.workflow_id, summary.run, summary.status, summary.failure)
     return _result_of(session, target, summary)
@@ -222,7 +222,8 @@ async def _wait(session: Session, summary: RunSummary, wait_ms: int) -> bool:
     return await session.store.wait_for_event(summary.key, after_seq=summary.seq, wait_ms=wait_ms)
 
 
-async def _ridden_out(session: Session, read: Callable[[], Awaitable[T]]) -> T:
+async def ridden_out(session: Session, read: Callable[[], Awaitable[T]]) -> T:
+    """Return what `read` returns; it sits out an outage of the store (R2 in the session)."""
     # Reading may be repeated for as long as the store is away; see R2 in the session.
     away = Deadline(OUTAGE_MS_MAX / 1000)
     pause_ms = RESEND_PAUSE_MS

@@ -22,11 +22,12 @@ from orchestrator.core.children import (
     order_of_child,
 )
 from orchestrator.core.errors import ContinueAsNew, UsageError
-from orchestrator.core.execution import Execution, RunInfo
+from orchestrator.core.execution import Execution
 from orchestrator.core.limits import HISTORY_EVENTS_SUGGESTED, WORKFLOW_ID_CHARS_MAX
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.options import StepOptions
 from orchestrator.core.retry import Retry
+from orchestrator.core.run_info import RunInfo
 from orchestrator.core.steps import OPTION_NAMES, Step, order_of
 from orchestrator.core.values import digest
 
@@ -345,8 +346,12 @@ def publish(model: T) -> T:
     return model
 
 
-def on_query(name: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Decorate a function that answers queries of that name; it must only read."""
+def on_query(name: str | None) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Decorate a function that answers queries of that name; it must only read.
+
+    With None it is the dynamic handler: called with the name and the list of arguments, as JSON,
+    for queries that have no handler of their own.
+    """
 
     def register(handler: Callable[..., T]) -> Callable[..., T]:
         current("on_query()").queries.register(name, handler)

@@ -14,6 +14,7 @@ from orchestrator.core.errors import (
     ActivationFailed,
     ApplicationError,
     ChildWorkflowError,
+    ExternalWorkflowError,
     StepError,
 )
 from orchestrator.core.failure import Failure, failure_of
@@ -23,6 +24,7 @@ from orchestrator.core.places import in_words, place_of_traceback
 _FAILURES = (
     ApplicationError,
     ChildWorkflowError,
+    ExternalWorkflowError,
     StepError,
     TimeoutError,
     asyncio.CancelledError,

@@ -8,12 +8,14 @@ OrchestratorError             base; caught only at a process boundary
 │   ├── PayloadTooLarge       JSON beyond its bound
 │   ├── UnknownWorkflow       no workflow of that name in this app
 │   ├── UnknownQuery          the workflow has no query of that name
+│   ├── WorkflowUpdateRejected  the workflow does not take the update; nothing else was changed
 │   ├── RunNotFound           no run with this id
 │   ├── RunExists             a run with this id is open
 │   ├── RunClosed             the run has ended; it takes no more messages
 │   ├── HistoryFileError      an exported history that is damaged, or none at all
 │   ├── ForbiddenInWorkflow   workflow code reached for clock, chance or I/O
 │   └── NondeterminismError   replay disagreed with history; the run is blocked, history is kept
+├── WorkflowUpdateFailed      an accepted update ended without an answer; its failure is inside
 ├── WorkflowFailed            the run ended without a result; its failure is inside
 ├── ApplicationError          the application says no: fails the step or the run that raises it
 ├── StepError                 a step ended without a result, and has had its last attempt
@@ -21,6 +23,7 @@ OrchestratorError             base; caught only at a process boundary
 │   ├── StepLost              its worker died, every time
 │   └── StepCancelled         cancelled or revoked
 ├── ChildWorkflowError        a child ended without a result, or could not begin
+├── ExternalWorkflowError     another run could not be told, or ended without a result
 ├── ActivationFailed          the engine's own: the run is blocked, with the reason
 ├── PayloadSealed             stop: no key opens what is stored; shredded, or not here
 ├── StoreUnavailable          back off: no answer; what was asked may have happened
@@ -131,6 +134,20 @@ class UnknownQuery(UsageError):
         )
 
 
+class WorkflowUpdateRejected(UsageError):
+    """The workflow does not take the update: its validator, or its handler's absence, says no."""
+
+    def __init__(self, workflow_id: str, name: str, update_id: str, reason: str) -> None:
+        super().__init__(workflow_id, name, update_id, reason)
+        self.workflow_id = workflow_id
+        self.name = name
+        self.update_id = update_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id} rejects update {self.name!r}: {self.reason}"
+
+
 class RunNotFound(UsageError):
     """No run has this id."""
 
@@ -216,6 +233,29 @@ class NondeterminismError(UsageError):
             f"{self.workflow_id}: at event {self.seq} history has {self.recorded}, "
             f"the code asks for {self.issued} ({self.where or 'no source line'}); "
             f"deploy code that fits the history, or guard the change with a patch"
+        )
+
+
+class WorkflowUpdateFailed(OrchestratorError):
+    """An update that was accepted ended without an answer.
+
+    `status` is "failed" (a failure left its handler), or "unfinished" (the run ended first).
+    """
+
+    def __init__(
+        self, workflow_id: str, name: str, update_id: str, status: str, failure: Failure
+    ) -> None:
+        super().__init__(workflow_id, name, update_id, status, failure)
+        self.workflow_id = workflow_id
+        self.name = name
+        self.update_id = update_id
+        self.status = status
+        self.failure = failure
+
+    def __str__(self) -> str:
+        return (
+            f"update {self.name!r} of {self.workflow_id} {self.status}: "
+            f"{self.failure.type}: {self.failure.message}"
         )
 
 
@@ -324,6 +364,29 @@ class ChildWorkflowError(OrchestratorError):
             f"child {self.id} ({self.workflow}) {self.status}: "
             f"{self.failure.type}: {self.failure.message}"
         )
+
+
+class ExternalWorkflowError(OrchestratorError):
+    """Another run could not be told, or ended without a result.  Raised where that was awaited.
+
+    `status` is "not_found", "closed" or "rejected" (a signal that it does not take); of an awaited
+    result "not_found", "failed", "cancelled" or "terminated".  `run` is 0 where there is none.
+    """
+
+    def __init__(self, id: str, run: int, status: str, failure: Failure) -> None:
+        super().__init__(id, run, status, failure)
+        self.id = id
+        self.run = run
+        self.status = status
+        self.failure = failure
+
+    @property
+    def type(self) -> str:
+        """Type of the failure."""
+        return self.failure.type
+
+    def __str__(self) -> str:
+        return f"workflow {self.id} {self.status}: {self.failure.type}: {self.failure.message}"
 
 
 class ActivationFailed(OrchestratorError):

@@ -45,7 +45,7 @@ class RunStarted(Event):
     the run's random numbers and never changes; `fingerprint` is the digest of its source.  `parent`
     is {} or ``{"workflow": id, "run": number, "child": number}``: who ordered it.  A run that
     continues another names the one before it and the first of the chain, and `seen`: digests of
-    the ids of signals that the chain has taken lately.
+    the ids of signals that the chain has taken lately, and `watchers`: who waits for its end.
     """
 
     workflow: str
@@ -62,6 +62,7 @@ class RunStarted(Event):
     continued_from: int = 0
     first_run: int = 0
     seen: list[str] = field(default_factory=list)
+    watchers: list[dict[str, Json]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +129,44 @@ class SignalReceived(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateReceived(Event):
+    """An update; what the workflow makes of it follows as commands.
+
+    `update_id` makes a repeated one harmless.
+    """
+
+    update: str
+    update_id: str
+    args: list[Json] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalCompleted(Event):
+    """What another run was told has reached it, or its result is there; see `core.externals`.
+
+    `run` is which run of the id that was.  A large result is a reference, as in `StepCompleted`.
+    """
+
+    external: int
+    run: int
+    result: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalFailed(Event):
+    """What another run was to be told did not reach it, or it ended without a result.
+
+    `kind` is one of "not_found", "closed", "rejected" (its signals are declared, and this is none
+    of them), or how the run ended: "failed", "cancelled", "terminated".
+    """
+
+    external: int
+    run: int
+    kind: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested(Event):
     """Somebody asks the run to stop; its code may clean up."""
 
@@ -151,6 +190,9 @@ Input: TypeAlias = Union[
     ChildFailed,
     TimerFired,
     SignalReceived,
+    UpdateReceived,
+    ExternalCompleted,
+    ExternalFailed,
     CancelRequested,
     TerminateRequested,
 ]
@@ -245,6 +287,70 @@ class SignalRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateAccepted(Event):
+    """The workflow takes an update; its handler runs."""
+
+    update: str
+    update_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateRejected(Event):
+    """The workflow does not take an update: no handler, arguments, or its validator says no."""
+
+    update: str
+    update_id: str
+    reason: str = _untold("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateCompleted(Event):
+    """An update's handler returned.  A large result is a reference, as in `StepCompleted`."""
+
+    update_id: str
+    result: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateFailed(Event):
+    """A failure left an update's handler; the run goes on."""
+
+    update_id: str
+    failure: Failure = _untold()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalSignalSent(Event):
+    """The workflow signals run `run` of another id; 0 is whichever is open."""
+
+    external: int
+    id: str
+    signal: str
+    payload_digest: str
+    run: int = 0
+    payload: Json = _untold(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalCancelSent(Event):
+    """The workflow asks run `run` of another id to stop; 0 is whichever is open."""
+
+    external: int
+    id: str
+    run: int = 0
+    reason: str = _untold("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalResultAwaited(Event):
+    """The workflow waits for the end of run `run` of another id; 0 is the latest."""
+
+    external: int
+    id: str
+    run: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompensationStarted(Event):
     """A saga begins to undo `steps`, in this order."""
 
@@ -299,15 +405,14 @@ class RunTerminated(Event):
 class RunContinuedAsNew(Event):
     """The run ended, and the next run of its id goes on in its place, with this input.
 
-    `args` is left as given, or a blob's reference; replay compares `args_digest`.  `carried` is how
-    many signals went over unread.
+    `args` is left as given, or a blob's reference; replay compares `args_digest`.  Signals that
+    went over unread are the first that the next run receives.
     """
 
     workflow: str
     args_digest: str
     args: Json = _untold(factory=list)
     kwargs: Json = _untold(factory=dict)
-    carried: int = _untold(0)
 
 
 Command: TypeAlias = Union[
@@ -319,6 +424,13 @@ Command: TypeAlias = Union[
     TimerCancelled,
     GeneratorOpened,
     SignalRefused,
+    UpdateAccepted,
+    UpdateRejected,
+    UpdateCompleted,
+    UpdateFailed,
+    ExternalSignalSent,
+    ExternalCancelSent,
+    ExternalResultAwaited,
     CompensationStarted,
     CompensationCompleted,
     SagaCommitted,
@@ -406,6 +518,13 @@ class SignalRejected(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherAdded(Event):
+    """Another run waits for the end of this one, and is told of it: workflow, run, external."""
+
+    watcher: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRejected(Event):
     """A request other than a signal that made no sense in this state of the run."""
 
@@ -445,6 +564,7 @@ Note: TypeAlias = Union[
     StepUnparked,
     OutcomeRefused,
     SignalRejected,
+    WatcherAdded,
     RequestRejected,
     RunBlocked,
     RunUnblocked,

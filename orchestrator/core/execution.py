@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +24,8 @@ from orchestrator.core.events import (
     ChildCompleted,
     ChildFailed,
     Command,
+    ExternalCompleted,
+    ExternalFailed,
     GeneratorOpened,
     Input,
     RunCancelled,
@@ -37,60 +39,20 @@ from orchestrator.core.events import (
     StepFailed,
     TerminateRequested,
     TimerFired,
+    UpdateReceived,
 )
+from orchestrator.core.externals import Externals
+from orchestrator.core.handlers import Handlers
 from orchestrator.core.limits import CALLBACKS_PER_ACTIVATION_MAX
 from orchestrator.core.mailbox import Mailbox
 from orchestrator.core.orders import Orders
 from orchestrator.core.queries import Queries
+from orchestrator.core.run_info import RunInfo
+from orchestrator.core.updates import Updates
 from orchestrator.core.values import Json, digest
 
 if TYPE_CHECKING:
     from orchestrator.core.generators import Generator
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParentInfo:
-    """Which run ordered this one."""
-
-    workflow_id: str
-    run: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunInfo:
-    """What `workflow.info` returns.
-
-    `first_run` is the number of the first run of the chain, `continued_from` of the one before.
-    `history_length` counts the events up to the input of this activation.
-    """
-
-    workflow_id: str
-    run: int
-    workflow: str
-    version: str
-    started_at_ms: int
-    parent: ParentInfo | None = None
-    first_run: int = 1
-    continued_from: int | None = None
-    history_length: int = 0
-    is_continue_as_new_suggested: bool = False
-
-    @classmethod
-    def of(cls, workflow_id: str, run: int, started: RunStarted) -> "RunInfo":
-        """Return what the run's first event says of it."""
-        by = started.parent
-        return cls(
-            workflow_id=workflow_id,
-            run=run,
-            workflow=started.workflow,
-            version=started.version,
-            started_at_ms=started.at_ms,
-            parent=ParentInfo(workflow_id=str(by["workflow"]), run=int(str(by["run"])))
-            if by
-            else None,
-            first_run=started.first_run or run,
-            continued_from=started.continued_from or None,
-        )
 
 
 class Execution(Orders):
@@ -115,6 +77,9 @@ class Execution(Orders):
         self.is_finished = False
         self.mailbox = Mailbox()
         self.queries = Queries()
+        self.handlers = Handlers()
+        self.updates = Updates(self)
+        self.externals = Externals(self)
         self.conditions = Conditions()
         self.random: Random | None = None
         self._seed = ""
@@ -298,10 +263,18 @@ class Execution(Orders):
     def _receive(self, event: SignalReceived) -> None:
         self.mailbox.receive(event)
 
+    def _update(self, event: UpdateReceived) -> None:
+        if self._ending is not None:
+            self.updates.reject(event, "the run is ending")
+        else:
+            self.updates.receive(event)
+
     def _cancel(self, event: CancelRequested) -> None:
         if self._cancel_reason is None:
             self._cancel_reason = event.reason
             self._deliver_cancellation()
+            if self.loop.lingers:
+                self.handlers.cancel_waited_for()
 
     def _deliver_cancellation(self) -> bool:
         """Cancel the main task, once, unless a saga holds that back; return whether it did."""
@@ -330,6 +303,8 @@ class Execution(Orders):
                 raise ActivationFailed(
                     "limit", f"more than {CALLBACKS_PER_ACTIVATION_MAX} callbacks in one activation"
                 )
+            if self.handlers.begin_to_linger(self.loop, cancel_reason=self._cancel_reason):
+                continue
             if self._ending is None and self._has_ended():
                 self._end(self._ending_of_main())
             if self._ending is not None:
@@ -340,7 +315,9 @@ class Execution(Orders):
 
     def _has_ended(self) -> bool:
         main = self.loop.main
-        return self._early_end is not None or (main is not None and main.done())
+        if self._early_end is not None or main is None or not main.done():
+            return self._early_end is not None
+        return not (self.loop.lingers and self.handlers.are_waited_for)
 
     def _ending_of_main(self) -> Command:
         """Return the command that ends the run, not yet stamped."""
@@ -361,7 +338,6 @@ class Execution(Orders):
                     args_digest=digest([error.arguments, error.kwargs]),
                     args=error.arguments,
                     kwargs=error.kwargs,
-                    carried=len(self.mailbox.unread()),
                 )
             if not endings.is_failure(self.definition, error):
                 raise endings.bug(error) from error
@@ -370,6 +346,8 @@ class Execution(Orders):
 
     def _end(self, ending: Command) -> None:
         self._ending = ending
+        if not isinstance(ending, RunTerminated):
+            self.loop.complaints.extend(self.handlers.complaints())
         self.conditions = Conditions()
         self.loop.shut()
 
@@ -395,6 +373,9 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     ChildFailed: Execution._settle_child,
     TimerFired: Execution._fire,
     SignalReceived: Execution._receive,
+    UpdateReceived: Execution._update,
+    ExternalCompleted: lambda execution, event: execution.externals.settle(event),
+    ExternalFailed: lambda execution, event: execution.externals.settle(event),
     CancelRequested: Execution._cancel,
     TerminateRequested: Execution._terminate,
 }

@@ -92,6 +92,8 @@ LOCAL_THREADS_MAX = 16
 
 #: A query's answer waits this long for its reader.
 ANSWER_TTL_MS = 60_000
+#: Requests that were told "a run is open, your message is in": kept to know a repetition again.
+JOINED_REQUESTS_MAX = 100
 #: Rejected signals kept for people to look at.
 REJECTED_SIGNALS_MAX = 10_000
 

@@ -32,6 +32,8 @@ class Orders:
         self.replaying = replaying
         #: False once the execution can no longer be trusted: drop it and replay the history.
         self.is_usable = True
+        #: Whether a validator did more than read: drop it after this activation, and replay.
+        self.is_spoiled = False
         self.now_ms = 0
         #: Per command of the last activation, where in the author's code it was asked for; only
         #: while `replaying`.
@@ -154,11 +156,13 @@ class Orders:
         self.issue(TimerCancelled(at_ms=self.now_ms, timer=timer))
 
     def refuse(self, call: str, instead: str) -> NoReturn:
-        """See `loop.Host`; what a query does is not kept: it is no part of the run."""
+        """See `loop.Host`; what a query or a validator does is not kept: no history has it."""
         error = ForbiddenInWorkflow(call, instead)
         if self.loop.read_only == "query":
             # A future it resolved may have been left without its waiter.
             self.is_usable = False
+        elif self.loop.read_only == "validator":
+            self.is_spoiled = True
         elif not self.loop.is_shut:
             self._fail(ActivationFailed("forbidden", str(error), in_words(place_of_caller())))
         raise error

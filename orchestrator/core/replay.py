@@ -30,10 +30,13 @@ from orchestrator.core.events import (
     RunStarted,
     RunTerminated,
     RunUnblocked,
+    UpdateCompleted,
 )
-from orchestrator.core.execution import Execution, RunInfo
+from orchestrator.core.execution import Execution
 from orchestrator.core.places import Place, in_words
 from orchestrator.core.queries import waiting_at
+from orchestrator.core.run_info import RunInfo
+from orchestrator.core.updates import verdicts_in
 from orchestrator.core.values import digest
 
 #: Carries out one activation, and returns what it returns.
@@ -79,6 +82,7 @@ def replay(
         raise ValueError(f"{workflow_id}: a history begins with RunStarted")
     info = RunInfo.of(workflow_id, run, started)
     execution = Execution(definition, info, replaying=True)
+    execution.updates.verdicts = verdicts_in(events)
     try:
         return _replayed(execution, events, activate)
     except BaseException:
@@ -109,6 +113,7 @@ def _replayed(execution: Execution, events: Sequence[Event], activate: Activate)
     if issued and not is_blocked:
         _disagree(execution, len(events), None, *issued[0])
     execution.replaying = False
+    execution.updates.verdicts = {}
     return Replayed(execution, [command for command, _ in issued])
 
 
@@ -129,7 +134,9 @@ def _is_same(recorded: Event, issued: Event) -> bool:
     key = _KEYS[type(recorded)]
     if key(recorded) == key(issued):
         return True
-    if isinstance(recorded, RunCompleted) and isinstance(issued, RunCompleted):
+    for kind in (RunCompleted, UpdateCompleted):
+        if not (isinstance(recorded, kind) and isinstance(issued, kind)):
+            continue
         ref = find_blob_ref(recorded.result)
         return ref is not None and ref.sha256 == digest(issued.result)
     return False

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from orchestrator.core import events as e
 from orchestrator.core.events import SignalReceived
 from orchestrator.core.limits import CARRIED_SIGNAL_IDS_MAX
-from orchestrator.core.values import Json
+from orchestrator.core.values import Json, loads
 from orchestrator.engine.turn import Turn
-from orchestrator.store.ports import InboxEntry, Kind, NextRun, RunKey, TimerKind
+from orchestrator.store.ports import InboxEntry, Kind, NextRun, OwnerStore, RunKey, TimerKind
 
 #: Ids whose latest run an owner remembers; of the others the log tells.
 _REMEMBERED_MAX = 10_000
-_FOLLOWS = frozenset({Kind.SIGNAL, Kind.CANCEL, Kind.TERMINATE})
+_FOLLOWS = frozenset({Kind.SIGNAL, Kind.UPDATE, Kind.CANCEL, Kind.TERMINATE, Kind.WATCH})
 
 
 def signal_digest(signal_id: str) -> str:
@@ -30,8 +30,11 @@ def signal_digest(signal_id: str) -> str:
 def continue_run(turn: Turn, asked: e.RunContinuedAsNew, unread: Sequence[SignalReceived]) -> None:
     """Have the commit of the run's end open the next one; before that end is appended.
 
-    `asked` has the input itself, not a reference to it.
+    `asked` has the input itself, not a reference to it.  What came over from the run before, and is
+    not even recorded here, goes on behind what is `unread`.
     """
+    waiting = [event for event in turn.inputs if isinstance(event, SignalReceived)]
+    unread = [*unread, *waiting]
     key, started = turn.key, turn.started
     first_run = started.first_run or key.run
     carried = {signal.signal_id for signal in unread}
@@ -51,6 +54,8 @@ def continue_run(turn: Turn, asked: e.RunContinuedAsNew, unread: Sequence[Signal
     }
     if started.parent:
         body["parent"] = started.parent
+    if turn.ledger.watchers:
+        body["watchers"] = [*turn.ledger.watchers]
     turn.draft.next_run = NextRun(
         workflow=asked.workflow, request=f"{key}.next", first_run=first_run, body=body
     )
@@ -71,9 +76,20 @@ def carried_in(body: Mapping[str, Json], at_ms: int) -> Iterator[SignalReceived]
         )
 
 
-def start_entry(key: RunKey, body: dict[str, Json]) -> InboxEntry:
-    """Return the start that lies in a run's row as an entry, which is in no inbox: its id is ""."""
-    return InboxEntry(id="", kind=Kind.START, workflow_id=key.workflow_id, run=key.run, body=body)
+def start_in_row(store: OwnerStore, key: RunKey) -> list[InboxEntry]:
+    """Return the start that lies in the row of a run that has not begun, as an entry, or [].
+
+    It is in no inbox: its id is "".
+
+    Raises:
+        StoreUnavailable: No answer.
+    """
+    row = store.find_row(key.workflow_id)
+    if not row or row["run"] != str(key.run) or not row.get("start"):
+        return []
+    body = loads(row["start"])
+    assert isinstance(body, dict), "a start is an object"
+    return [InboxEntry(id="", kind=Kind.START, workflow_id=key.workflow_id, run=key.run, body=body)]
 
 
 class Forwarding:

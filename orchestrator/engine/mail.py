@@ -8,6 +8,7 @@ from orchestrator.core import events as e
 from orchestrator.core.values import Json
 from orchestrator.engine.chains import carried_in, signal_digest
 from orchestrator.engine.children import parent_in
+from orchestrator.engine.externals import Externals
 from orchestrator.engine.turn import Turn
 
 #: Numbered decisions of this engine; a run keeps those it was born with (S9).
@@ -17,8 +18,9 @@ FLAGS = (1,)
 class Mail:
     """Takes a run's messages from outside."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, externals: Externals) -> None:
         self._turn = turn
+        self._externals = externals
 
     def start(self, body: Mapping[str, Json]) -> None:
         """The run begins: workflow, args, kwargs, request_id."""
@@ -62,6 +64,7 @@ class Mail:
             return  # The same signal again: it has its event, here or earlier in the chain.
         payload = body.get("payload")
         reason = self._why_refused(name, payload, body.get("rejected"))
+        self._externals.taken(body, rejected=reason)
         if reason:
             self._turn.draft.record(
                 e.SignalRejected(
@@ -74,6 +77,21 @@ class Mail:
                 at_ms=self._turn.at_ms, signal=name, signal_id=signal_id, payload=payload
             )
         )
+
+    def update(self, body: Mapping[str, Json]) -> None:
+        """An update: update, update_id, args."""
+        name, update_id, args = str(body.get("update")), body.get("update_id"), body.get("args")
+        if not isinstance(update_id, str) or not update_id:
+            self._turn.reject("update", f"{name!r} came without an update_id")
+        elif update_id not in self._turn.ledger.update_ids:  # Else it has its event.
+            self._turn.inputs.append(
+                e.UpdateReceived(
+                    at_ms=self._turn.at_ms,
+                    update=name,
+                    update_id=update_id,
+                    args=args if isinstance(args, list) else [],
+                )
+            )
 
     def _why_refused(self, name: str, payload: Json, rejected: Json) -> str:
         if rejected:
@@ -116,6 +134,7 @@ class Mail:
             return False  # Meant for a child of that name, which this run is not.
         if request_id and request_id in self._turn.ledger.request_ids:
             return False  # The same request again: it has its event.
+        self._externals.taken(body)
         if asked:
             self._turn.reject(request, f"{request} was already asked for")
         return not asked
@@ -123,5 +142,5 @@ class Mail:
 
 def _chain_in(body: Mapping[str, Json]) -> dict[str, Any]:
     """Return what a start says of the chain that its run is part of; {} for a chain of one."""
-    names = ("continued_from", "first_run", "seen")
+    names = ("continued_from", "first_run", "seen", "watchers")
     return {name: body[name] for name in names if body.get(name)}

@@ -23,7 +23,7 @@ from orchestrator.core.limits import (
 )
 from orchestrator.core.values import loads
 from orchestrator.engine.cache import RunCache
-from orchestrator.engine.chains import Forwarding, start_entry
+from orchestrator.engine.chains import Forwarding, start_in_row
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.letters import LetterStore, deliver
@@ -298,14 +298,6 @@ class Owner:
             run.close()
         self._resting[key] = now_ms + _REST_MS
 
-    def _find_start(self, key: RunKey, arrivals: list[Arrival]) -> None:
-        """Put the start that lies in the row of a run that continues another before what came."""
-        row = self._store.find_row(key.workflow_id)
-        if row and row["run"] == str(key.run) and row.get("start"):
-            body = loads(row["start"])
-            assert isinstance(body, dict), "a start is an object"
-            arrivals.insert(0, start_entry(key, body))
-
     def _load(self, key: RunKey, arrivals: list[Arrival]) -> LiveRun:
         run = LiveRun(key, self._partition_of(key.workflow_id), self._tools)
         is_new = any(isinstance(a, InboxEntry) and a.kind is Kind.START for a in arrivals)
@@ -314,7 +306,7 @@ class Owner:
         self._doubted.discard(key)
         stored = self._store.read_history(key)
         if not stored:
-            self._find_start(key, arrivals)
+            arrivals[:0] = start_in_row(self._store, key)
         events: list[Event] = [decode(loads(event.data)) for event in stored]  # type: ignore[arg-type]
         run.load(events, stored[-1].head if stored else "", meanwhile=self.keep)
         return run
@@ -333,7 +325,7 @@ class Owner:
                 if run.draft.inbox_ids:
                     self._store.discard(run.partition, token, run.draft.inbox_ids)
                 draft = run.draft
-                forwarded += run.is_mail_forwarded
+                forwarded += run.was_cut_short
                 run.committed()
                 self._after(run, draft)
             else:
@@ -363,31 +355,23 @@ class Owner:
             self.drop_partition(run.partition)
             return
         logger.info("%s: commit %s; read again", run.key, result.value if result else "unknown")
-        if run.partition in self._cursors:
-            self._cursors[run.partition] = _FROM_THE_START
+        self._read_again(run.partition)
+
+    def _read_again(self, partition: int) -> None:
+        if partition in self._cursors:
+            self._cursors[partition] = _FROM_THE_START
         self._sweep_at_ms = 0
 
-    def _reject_undelivered(self, run: LiveRun) -> None:
-        """List the signals that came too late, and only then let go of them.
+    def _settle_undelivered(self, run: LiveRun) -> None:
+        """Settle what came too late, and only then let go of it.
 
-        A crash in between lists them twice; the other way round it would lose them.
+        A crash in between settles it twice; the other way round it would be lost.
         """
-        for _, fields in run.undelivered:
-            self._store.reject(fields, "the run has ended, or has not begun")
-        ids = [inbox_id for inbox_id, _ in run.undelivered]
+        ids = [late.settle(self._store) for late in run.undelivered]
         run.undelivered = []
         token = self._leases.tokens.get(run.partition)
         if token is not None:
             self._store.discard(run.partition, token, ids)
-
-    def _forward(self, run: LiveRun) -> None:
-        """Have mail that lies there for a run that was continued read again, for its successor."""
-        if not run.is_continued:
-            return
-        self._forwarding.note(run.key)
-        if run.is_mail_forwarded and run.partition in self._cursors:
-            run.is_mail_forwarded = False
-            self._cursors[run.partition] = _FROM_THE_START
 
     def _after(self, run: LiveRun, draft: Draft) -> None:
         """Act on what is history now: answers, local steps, the cache."""
@@ -395,7 +379,7 @@ class Owner:
             self._store.answer(run.questions.answers)
             run.questions.answers = []
         if run.undelivered:
-            self._reject_undelivered(run)
+            self._settle_undelivered(run)
         self.in_flight += len(draft.messages)
         if draft.letters:
             self._with_letters.add(run.partition)
@@ -406,10 +390,16 @@ class Owner:
         for due_ms in draft.timers_set.values():
             if due_ms < self._sweep_at_ms:
                 self._sweep_at_ms = due_ms
-        self._forward(run)
         if draft.closed_at_ms is not None:
             logger.info("%s %s", run.key, run.status)
+        self._keep_or_close(run)
+
+    def _keep_or_close(self, run: LiveRun) -> None:
+        if run.is_continued:
+            self._forwarding.note(run.key)
         if run.is_closed or run.questions.is_spoiled:
             run.close()
+            if run.was_cut_short:
+                self._read_again(run.partition)
         else:
             self.cache.put(run)

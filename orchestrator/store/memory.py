@@ -8,9 +8,13 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 
-from orchestrator.core.limits import ANSWER_TTL_MS, PARTITIONS_DEFAULT, REJECTED_SIGNALS_MAX
+from orchestrator.core.limits import (
+    ANSWER_TTL_MS,
+    PARTITIONS_DEFAULT,
+    REJECTED_SIGNALS_MAX,
+)
 from orchestrator.core.values import Json, canonical
-from orchestrator.store import memory_attempts
+from orchestrator.store import memory_attempts, memory_starts
 from orchestrator.store.clocks import Clock, SystemClock
 from orchestrator.store.keys import partition_of
 from orchestrator.store.memory_commit import apply_commit
@@ -34,7 +38,6 @@ from orchestrator.store.ports import (
     PostedAnswer,
     RunKey,
     Start,
-    StartAnswer,
     StoredEvent,
 )
 
@@ -292,32 +295,20 @@ class MemoryStore(MemoryKeys):
 
     # --- clients --------------------------------------------------------------------------------
 
-    def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+    def start(
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
+    ) -> Start:
         """See `ClientStore.start`."""
         with self._changed:
-            part = self._of(workflow_id)
-            row = part.rows.get(workflow_id)
-            run = 1
-            if row is not None:
-                run = int(row["run"]) + 1
-                if row["request"] == request_id:
-                    return _start(StartAnswer.REPEATED, row)
-                if workflow_id in part.open:
-                    return _start(StartAnswer.EXISTS, row)
-            now_ms = self.clock.now_ms
-            row = {
-                "run": str(run),
-                "status": "pending",
-                "type": str(body["workflow"]),
-                "request": request_id,
-                "started_at_ms": str(now_ms),
-                "seq": "0",
-            }
-            part.rows[workflow_id] = row
-            part.open[workflow_id] = now_ms
-            part.post(Kind.START, workflow_id, run, canonical(dict(body)))
+            part, now_ms = self._of(workflow_id), self.clock.now_ms
+            started = memory_starts.start(part, workflow_id, request_id, body, message, now_ms)
             self._changed.notify_all()
-            return _start(StartAnswer.STARTED, row)
+            return started
 
     def post(
         self, workflow_id: str, kind: Kind, body: Mapping[str, Json], *, run: int = 0
@@ -385,7 +376,3 @@ class MemoryStore(MemoryKeys):
             ]
             found.sort(key=lambda row: row[0], reverse=True)
             return [{**row, "workflow_id": workflow_id} for (_, workflow_id), row in found[:count]]
-
-
-def _start(answer: StartAnswer, row: Mapping[str, str]) -> Start:
-    return Start(answer=answer, run=int(row["run"]), status=row["status"])

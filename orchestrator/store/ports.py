@@ -132,6 +132,9 @@ class Kind(Enum):
     DECISION = "decision"  #: a person's, about a parked step
     QUERY = "query"
     CHILD = "child"  #: what became of a child, for its parent
+    UPDATE = "update"
+    WATCH = "watch"  #: another run waits for this one's end
+    EXTERNAL = "external"  #: what became of something that this run asked of another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -391,8 +394,8 @@ class OwnerStore(Protocol):
         """Return the fields of the id's latest run, or None.
 
         Fields: run, status, type, request, started_at_ms, seq, head, and, once they exist,
-        version, state, result, failure, closed_at_ms, blocked; of a run that continues another
-        also first, the number of the chain's first run, and, until it begins, start.
+        version, state, result, failure, closed_at_ms, blocked, joined; of a run that continues
+        another also first, the number of the chain's first run, and, until it begins, start.
         """
         ...
 
@@ -550,11 +553,23 @@ class Posted:
 class ClientStore(Protocol):
     """What a client needs, beside `find_row` and `read_history` as in `OwnerStore`."""
 
-    def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+    def start(
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
+    ) -> Start:
         """Open the next run of an id and post its START, in one act (H8).
 
         Body: workflow (the type's name), args, kwargs, request_id; of a child also parent
         (workflow, run, child).
+
+        With a `message` (its kind and its body, as `post` takes them) it is posted in the same act:
+        behind the START, or to the run that is open, and then the answer is EXISTS.  Repeated under
+        the same request, also after the run has ended, it posts nothing: REPEATED.  The row keeps
+        the newest ``JOINED_REQUESTS_MAX`` of the requests that found a run open, for that.
         """
         ...
 
@@ -565,7 +580,9 @@ class ClientStore(Protocol):
 
         Bodies: SIGNAL signal, signal_id, payload; CANCEL and TERMINATE reason, request_id;
         DECISION step, decision, reason, by; QUERY query, args, reply_to, deadline_ms; CHILD child,
-        run, status, and result or failure.  A QUERY goes to a closed run too.
+        run, status, and result or failure; UPDATE update, update_id, args; WATCH asker; EXTERNAL
+        external, run, status, and result or failure.  A SIGNAL and a CANCEL of another run's have
+        its asker too: workflow, run, external.  A QUERY goes to a closed run too.
         """
         ...
 

@@ -233,9 +233,18 @@ class RedisStore:
 
     # --- clients --------------------------------------------------------------------------------
 
-    def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+    def start(
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
+    ) -> Start:
         """See `ClientStore.start`."""
-        return self._executor.run(run_calls.start(self.keys, workflow_id, request_id, body))
+        return self._executor.run(
+            run_calls.start(self.keys, workflow_id, request_id, body, message)
+        )
 
     def post(
         self, workflow_id: str, kind: Kind, body: Mapping[str, Json], *, run: int = 0

@@ -54,9 +54,16 @@ class AsyncRedisClientStore:
         await self._client.aclose()
         await self._blocking.connection_pool.disconnect()
 
-    async def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+    async def start(
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
+    ) -> Start:
         """See `ClientStore.start`."""
-        flow = run_calls.start(await self._keys(), workflow_id, request_id, body)
+        flow = run_calls.start(await self._keys(), workflow_id, request_id, body, message)
         return await self._executor.run(flow)
 
     async def post(

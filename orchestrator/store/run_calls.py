@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 
+from orchestrator.core.limits import JOINED_REQUESTS_MAX
 from orchestrator.core.values import Json, canonical
 from orchestrator.store.calls import (
     Argument,
@@ -29,7 +30,13 @@ from orchestrator.store.ports import (
 )
 
 
-def start(keys: Keys, workflow_id: str, request_id: str, body: Mapping[str, Json]) -> Flow[Start]:
+def start(
+    keys: Keys,
+    workflow_id: str,
+    request_id: str,
+    body: Mapping[str, Json],
+    message: tuple[Kind, Mapping[str, Json]] | None,
+) -> Flow[Start]:
     """See `ClientStore.start`."""
     partition = keys.of_workflow(workflow_id)
     names = [keys.row(workflow_id), keys.open(partition), keys.inbox(partition)]
@@ -39,6 +46,9 @@ def start(keys: Keys, workflow_id: str, request_id: str, body: Mapping[str, Json
         str(body["workflow"]),
         canonical(dict(body)),
     ]
+    if message is not None:
+        kind, message_body = message
+        arguments += [kind.value, canonical(dict(message_body)), JOINED_REQUESTS_MAX]
     reply = yield from ask(run_script("start", "start_run", names, arguments))
     answer, run, status = map(text, reply)
     return Start(answer=StartAnswer(answer), run=int(run), status=status)

@@ -21,6 +21,7 @@ PARAMETERS_MAX = 6
 
 #: Files that stay longer, each because one idea truly needs it.
 LONGER_FILES = {
+    "orchestrator/core/errors.py": "one tree: every exception, by what the caller does about it",
     "orchestrator/core/events.py": "one family: every fact a history can hold, and its bytes",
     "orchestrator/store/ports.py": "one contract: what three kinds of callers may rely on",
 }

@@ -16,6 +16,8 @@ VALUES: dict[str, Any] = {
     "Json": {"a": [1, None, "ä"]},
     "list[Json]": [1, {"b": 2}],
     "list[int]": [3, 2],
+    "list[str]": ["a", "ä"],
+    "list[dict[str, Json]]": [{"run": 1}],
     "dict[str, Json]": {"k": [True]},
     "Failure": Failure(type="Boom", message="it broke", cause=Failure(type="Why", message="")),
     "bool": False,

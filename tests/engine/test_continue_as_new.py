@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator import workflow
-from orchestrator.core.events import RunContinuedAsNew, RunStarted, SignalReceived
+from orchestrator.core.events import RunStarted, SignalReceived
 from orchestrator.core.replay import replay
 from orchestrator.core.values import Json, canonical
 from orchestrator.store.ports import Kind
@@ -296,9 +296,3 @@ def test_advice_to_continue_depends_on_the_history_alone(monkeypatch: pytest.Mon
     lengths = world.result()
     assert lengths == list(range(1, 12))
     check_all(world, "advised")
-
-
-def test_carried_count_is_in_the_history() -> None:
-    world = start_patient()
-    (ending,) = [event for event in world.events("w", 1) if isinstance(event, RunContinuedAsNew)]
-    assert ending.carried == 7

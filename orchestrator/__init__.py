@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.core.errors import ChildWorkflowError as ChildWorkflowError
     from orchestrator.core.errors import ConfigurationError as ConfigurationError
     from orchestrator.core.errors import ForbiddenInWorkflow as ForbiddenInWorkflow
+    from orchestrator.core.errors import InvalidFilter as InvalidFilter
     from orchestrator.core.errors import InvalidPayload as InvalidPayload
     from orchestrator.core.errors import InvalidWorkflowId as InvalidWorkflowId
     from orchestrator.core.errors import NondeterminismError as NondeterminismError
@@ -62,6 +63,7 @@ _HOMES = {
     "ChildWorkflowError": _ERRORS,
     "ConfigurationError": _ERRORS,
     "ForbiddenInWorkflow": _ERRORS,
+    "InvalidFilter": _ERRORS,
     "InvalidPayload": _ERRORS,
     "InvalidWorkflowId": _ERRORS,
     "NondeterminismError": _ERRORS,
@@ -90,6 +92,7 @@ __all__ = [
     "ConfigurationError",
     "Failure",
     "ForbiddenInWorkflow",
+    "InvalidFilter",
     "InvalidPayload",
     "InvalidWorkflowId",
     "NondeterminismError",

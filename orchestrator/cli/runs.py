@@ -15,8 +15,9 @@ from orchestrator.cli.errors import EXIT_NO, Refusal, worded
 from orchestrator.cli.lineage import lineage
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.handle import RunHandle
+from orchestrator.client.listing import LIST_LIMIT
 from orchestrator.client.messages import DECISIONS, QUERY_TIMEOUT_S
-from orchestrator.client.reading import LIST_LIMIT, Verification
+from orchestrator.client.reading import Verification
 from orchestrator.client.summary import HistoryEvent
 from orchestrator.core.events import encode
 from orchestrator.core.values import Json

@@ -46,11 +46,6 @@ from orchestrator.store.ports import RunKey, StoredEvent
 
 T = TypeVar("T")
 
-#: Rows a listing returns unless told otherwise.
-LIST_LIMIT = 100
-#: Rows looked at by a listing that filters; beyond it, name a narrower filter.
-LIST_SCAN_MAX = 10_000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
@@ -67,21 +62,6 @@ class Verification:
         return self.bad_seq is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which runs a listing is about; None takes every type, or every status."""
-
-    open: bool
-    closed: bool
-    type: str | None
-    status: str | None
-    limit: int
-
-    def has(self, run: RunSummary) -> bool:
-        """Return whether `run` is one of them."""
-        return self.type in (None, run.type) and self.status in (None, run.status)
-
-
 async def describe(session: Session, target: Target) -> RunSummary:
     """Return the run at a glance.
 
@@ -94,6 +74,11 @@ async def describe(session: Session, target: Target) -> RunSummary:
     latest = summary_of(target.workflow_id, row)
     if target.run in (0, latest.run):
         return latest
+    (row,) = await session.resend(
+        lambda: session.store.read_rows([(target.workflow_id, target.run)])
+    )
+    if row is not None:
+        return summary_of(target.workflow_id, row)
     return await _describe_earlier(session, target)
 
 
@@ -194,16 +179,6 @@ def verify_chain(key: RunKey, stored: Sequence[StoredEvent]) -> Verification:
     return Verification(events=len(stored))
 
 
-async def list_runs(session: Session, wanted: Wanted) -> list[RunSummary]:
-    """Return the wanted ones of the newest ``LIST_SCAN_MAX`` runs, newest first."""
-    count = LIST_SCAN_MAX if wanted.type or wanted.status else wanted.limit
-    rows = await session.resend(
-        lambda: session.store.list_runs(open=wanted.open, closed=wanted.closed, count=count)
-    )
-    summaries = (summary_of(row["workflow_id"], row) for row in rows)
-    return [each for each in summaries if wanted.has(each)][: wanted.limit]
-
-
 def result_type(definition: WorkflowDefinition | None) -> Any:
     """Return what the workflow's function says it returns; None where it says nothing."""
     if definition is None:
@@ -244,7 +219,7 @@ async def _stored(session: Session, target: Target) -> list[StoredEvent]:
 
 
 async def _describe_earlier(session: Session, target: Target) -> RunSummary:
-    """Return a run that is no longer the latest of its id, from its history."""
+    """Return a run that is no longer the latest of its id, and has no row, from its history."""
     key = RunKey(workflow_id=target.workflow_id, run=target.run)
     stored = await session.resend(lambda: session.store.read_history(key))
     events = [history_event_of(entry).event for entry in stored]

@@ -44,6 +44,7 @@ class RunStarted(Event):
     `flags` are the numbered decisions of the engine that this run was born with (S9); `seed` feeds
     the run's random numbers and never changes; `fingerprint` is the digest of its source.  `parent`
     is {} or ``{"workflow": id, "run": number, "child": number}``: who ordered it.
+    `search_attributes`, `memo`, `summary` and `details`: see `core.search_attributes`.
     """
 
     workflow: str
@@ -57,6 +58,10 @@ class RunStarted(Event):
     python: str = ""
     request_id: str = ""
     parent: dict[str, Json] = field(default_factory=dict)
+    search_attributes: dict[str, Json] = field(default_factory=dict)
+    memo: dict[str, Json] = field(default_factory=dict)
+    summary: str = ""
+    details: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +177,7 @@ class StepScheduled(Event):
     undo: str | None = _untold(None)
     compensates: int | None = None
     saga: int | None = None
+    summary: str = _untold("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +218,7 @@ class TimerStarted(Event):
     timer: int
     duration_ms: int
     due_at_ms: int = _untold(0)
+    summary: str = _untold("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +270,27 @@ class SagaCommitted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SearchAttributesUpserted(Event):
+    """The workflow says what it is found by; null removes.  See `core.search_attributes`."""
+
+    attributes: dict[str, Json] = _untold(factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoUpserted(Event):
+    """The workflow keeps something for its readers; null removes."""
+
+    memo: dict[str, Json] = _untold(factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentDetailsSet(Event):
+    """The workflow tells people where it stands."""
+
+    details: str = _untold("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunCompleted(Event):
     """The workflow returned."""
 
@@ -302,6 +330,9 @@ Command: TypeAlias = Union[
     CompensationStarted,
     CompensationCompleted,
     SagaCommitted,
+    SearchAttributesUpserted,
+    MemoUpserted,
+    CurrentDetailsSet,
     RunCompleted,
     RunFailed,
     RunCancelled,

@@ -8,9 +8,9 @@ X4  After an end, or once closed, no user code runs but to be unwound.
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,6 +41,7 @@ from orchestrator.core.limits import CALLBACKS_PER_ACTIVATION_MAX
 from orchestrator.core.mailbox import Mailbox
 from orchestrator.core.orders import Orders
 from orchestrator.core.queries import Queries
+from orchestrator.core.search_attributes import SearchValue, decode_attributes
 from orchestrator.core.values import Json
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class ParentInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """What `workflow.info` returns."""
+    """What `workflow.info` returns; attributes and memo as they are now."""
 
     workflow_id: str
     run: int
@@ -65,6 +66,8 @@ class RunInfo:
     version: str
     started_at_ms: int
     parent: ParentInfo | None = None
+    search_attributes: Mapping[str, SearchValue] = field(default_factory=dict)
+    memo: Mapping[str, Json] = field(default_factory=dict)
 
     @classmethod
     def of(cls, workflow_id: str, run: int, started: RunStarted) -> "RunInfo":
@@ -79,6 +82,8 @@ class RunInfo:
             parent=ParentInfo(workflow_id=str(by["workflow"]), run=int(str(by["run"])))
             if by
             else None,
+            search_attributes=decode_attributes(started.search_attributes),
+            memo=started.memo,
         )
 
 

@@ -42,6 +42,10 @@ class Mail:
                 python=platform.python_version(),
                 request_id=str(body.get("request_id") or ""),
                 parent=parent_in(body),
+                search_attributes=_object_in(body, "search_attributes"),
+                memo=_object_in(body, "memo"),
+                summary=str(body.get("summary") or ""),
+                details=str(body.get("details") or ""),
             )
         )
 
@@ -112,3 +116,8 @@ class Mail:
         if asked:
             self._turn.reject(request, f"{request} was already asked for")
         return not asked
+
+
+def _object_in(body: Mapping[str, Json], name: str) -> dict[str, Json]:
+    value = body.get(name)
+    return value if isinstance(value, dict) else {}

@@ -30,6 +30,7 @@ from orchestrator.engine.mail import Mail
 from orchestrator.engine.questions import Questions
 from orchestrator.engine.references import as_recorded, with_values
 from orchestrator.engine.turn import Tools, Turn
+from orchestrator.engine.visible import fields_of
 from orchestrator.store.ports import (
     AttemptKey,
     InboxEntry,
@@ -302,7 +303,7 @@ class LiveRun:
             case e.TimerCancelled():
                 draft.remove_timer(draft.timer(TimerKind.SLEEP, command.timer))
             case _:
-                pass  # The others mean nothing to the store.
+                draft.fields.update(fields_of(command, self._turn.ledger))
 
     def _end(self, ending: e.Event, data: bytes) -> None:
         draft, at_ms = self._turn.draft, self._turn.at_ms

@@ -8,6 +8,7 @@ from orchestrator.store.bodies import CANCELLED_UNCLAIMED
 from orchestrator.store.calls import Argument, Call, run_script
 from orchestrator.store.keys import Keys
 from orchestrator.store.ports import AttemptKey, Commit
+from orchestrator.store.rows import indexes_in
 
 _BLOCKED = {True: "1", False: "0", None: ""}
 
@@ -27,6 +28,8 @@ def commit_call(keys: Keys, token: str, commit: Commit, *, direct_queues: bool) 
         _BLOCKED[commit.blocked],
         "" if commit.closed_at_ms is None else commit.closed_at_ms,
         CLAIM_TTL_MS,
+        commit.fields.get("status", ""),
+        indexes_in(commit.fields["attributes"]) if "attributes" in commit.fields else "",
         *_list(_attempts(commit.given_up)),
         *_list(_attempts(commit.unposted)),
         *_list(_attempts(commit.unclaimed)),
@@ -67,6 +70,7 @@ def _names(keys: Keys, commit: Commit) -> list[str]:
         keys.blocked(partition),
         keys.outbox(partition),
         keys.letters(partition),
+        keys.index(partition, ""),
     ]
 
 

@@ -5,6 +5,8 @@ With the default prefix ``orc``, for partition p:
     orc:{p}:inbox                        stream  kind, workflow, run, body: arrived, not yet history
     orc:{p}:log:<workflow>:<run>         stream  history; entry "<seq>-0", fields event and head
     orc:{p}:wf:<workflow>                hash    the id's latest run: run, status, type, head, …
+    orc:{p}:past:<workflow>:<run>        hash    the row of a run that a later one replaced
+    orc:{p}:idx:<index>                  zset    start ms → <workflow>.<run> (`index_ports`)
     orc:{p}:steps:<workflow>:<run>       hash    outstanding steps: "<step>.attempt",
                                                  "<step>.state", "<step>.claim", …; "open"
     orc:{p}:timers                       zset    due ms → timer (`ports.TimerKey`)
@@ -60,6 +62,14 @@ class Keys:
     def row(self, workflow_id: str) -> str:
         """Hash: an id's latest run."""
         return self._at(self.of_workflow(workflow_id), f"wf:{workflow_id}")
+
+    def past(self, workflow_id: str, run: int | str) -> str:
+        """Hash: the row of a run that a later one replaced; "" for what all begin with."""
+        return self._at(self.of_workflow(workflow_id), f"past:{workflow_id}:{run}")
+
+    def index(self, partition: int, index: str) -> str:
+        """Sorted set: the runs in an index by start; "" for what all such names begin with."""
+        return self._at(partition, f"idx:{index}")
 
     def steps(self, workflow_id: str, run: int) -> str:
         """Hash: a run's outstanding steps."""

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.core.limits import ANSWER_TTL_MS, PARTITIONS_DEFAULT, REJECTED_SIGNALS_MAX
 from orchestrator.core.values import Json, canonical
-from orchestrator.store import memory_attempts
+from orchestrator.store import memory_attempts, memory_index
 from orchestrator.store.clocks import Clock, SystemClock
+from orchestrator.store.index_ports import IndexPage, Window
 from orchestrator.store.keys import partition_of
 from orchestrator.store.memory_commit import apply_commit
 from orchestrator.store.memory_partition import Lease, Partition, id_order
@@ -36,6 +37,7 @@ from orchestrator.store.ports import (
     StartAnswer,
     StoredEvent,
 )
+from orchestrator.store.rows import fields_of_start
 
 #: What `read_step` shows of a step's row.
 STEP_FIELDS = ("attempt", "state", "claim", "details", "heartbeat_at_ms")
@@ -310,8 +312,13 @@ class MemoryStore:
                 "request": request_id,
                 "started_at_ms": str(now_ms),
                 "seq": "0",
+                **fields_of_start(body),
             }
+            if workflow_id in part.rows:
+                earlier = RunKey(workflow_id=workflow_id, run=run - 1)
+                part.past[earlier] = part.rows[workflow_id]
             part.rows[workflow_id] = row
+            memory_index.add(part, workflow_id, row)
             part.open[workflow_id] = now_ms
             part.post(Kind.START, workflow_id, run, canonical(dict(body)))
             self._changed.notify_all()
@@ -367,20 +374,33 @@ class MemoryStore:
             self._wait_until(lambda: len(logs.get(key, ())) > after_seq, wait_ms)
             return len(logs.get(key, ())) > after_seq
 
-    def list_runs(
-        self,
-        *,
-        open: bool,
-        closed: bool,
-        count: int,
-    ) -> list[dict[str, str]]:
-        """See `ClientStore.list_runs`.  Each id is listed once, with its latest run."""
+    # --- indexes --------------------------------------------------------------------------------
+
+    def page_runs(self, indexes: Sequence[str], window: Window) -> IndexPage:
+        """See `RunIndex.page_runs`."""
         with self._changed:
-            found = [
-                one for part in self._parts for one in part.list_runs(open=open, closed=closed)
-            ]
-            found.sort(key=lambda row: row[0], reverse=True)
-            return [{**row, "workflow_id": workflow_id} for (_, workflow_id), row in found[:count]]
+            return memory_index.page(self._parts, indexes, window)
+
+    def index_sizes(self, indexes: Sequence[str]) -> list[int]:
+        """See `RunIndex.index_sizes`."""
+        with self._changed:
+            return [sum(len(p.indexes.get(i, ())) for p in self._parts) for i in indexes]
+
+    def read_rows(self, runs: Sequence[tuple[str, int]]) -> list[dict[str, str] | None]:
+        """See `RunIndex.read_rows`."""
+        with self._changed:
+            rows = [memory_index.find_row(self._of(name), name, run) for name, run in runs]
+            return [None if row is None else dict(row) for row in rows]
+
+    def list_all_runs(self, partition: int) -> list[tuple[str, int]]:
+        """See `RunIndex.list_all_runs`."""
+        with self._changed:
+            return memory_index.all_runs(self._parts[partition])
+
+    def reindex_run(self, workflow_id: str, run: int, row: Mapping[str, str]) -> bool:
+        """See `RunIndex.reindex_run`."""
+        with self._changed:
+            return memory_index.reindex(self._of(workflow_id), workflow_id, run, row)
 
 
 def _start(answer: StartAnswer, row: Mapping[str, str]) -> Start:

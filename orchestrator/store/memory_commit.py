@@ -4,6 +4,7 @@ H2 holds because nothing is written before the last check, and no write can fail
 """
 
 from orchestrator.core.limits import CLAIM_TTL_MS
+from orchestrator.store import memory_index
 from orchestrator.store.bodies import cancelled_body
 from orchestrator.store.memory_attempts import set_claim_timers
 from orchestrator.store.memory_partition import Partition
@@ -21,7 +22,7 @@ def apply_commit(partition: Partition, token: str, commit: Commit, *, now_ms: in
         partition.logs.setdefault(key, []).extend(commit.events)
         row["seq"] = str(commit.events[-1].seq)
         row["head"] = commit.events[-1].head
-    row.update(commit.fields)
+    memory_index.change(partition, key.workflow_id, row, commit.fields)
     for entry_id in commit.inbox_ids:
         partition.inbox.pop(entry_id, None)
     _change_timers(partition, commit)

@@ -10,6 +10,7 @@ import pytest
 from orchestrator.core.errors import StoreUnavailable
 from orchestrator.embedded import EmbeddedServer
 from orchestrator.store.connect import connect
+from orchestrator.store.index_ports import Window
 from orchestrator.store.ports import Answer, ClaimAnswer, CommitResult, Kind, Message, PostAnswer
 from orchestrator.store.redis import RedisStore
 from tests.store.world import DONE, LONG_MS, OWNER, START, TOKEN, World, redis_world
@@ -61,7 +62,7 @@ def test_client_may_do_its_work(roles: Roles) -> None:
     assert client.read_history(key)
     assert client.wait_for_event(key, after_seq=0, wait_ms=5)
     assert not client.wait_for_event(key, after_seq=1, wait_ms=5)
-    assert client.list_runs(open=True, closed=True, count=9)
+    assert client.page_runs(["all"], Window(count=9)).rows
     assert client.wait_for_answer("order-42", "reply-1", wait_ms=5) is None
     roles.world.store.answer([Answer(reply_to="reply-1", body={"ok": 1})])
     assert client.wait_for_answer("order-42", "reply-1", wait_ms=5) == {"ok": 1}

@@ -49,6 +49,7 @@ def use_every_script(world: World, workflow_id: str) -> None:
     store.discard(partition, TOKEN, ["1-1"])
     store.renew_leases({partition: TOKEN}, ttl_ms=LONG_MS)
     store.report_orchestrator("one", ttl_ms=LONG_MS)
+    assert store.reindex_run(workflow_id, 1, store.find_row(workflow_id) or {})
     store.release_lease(partition, TOKEN)
 
 

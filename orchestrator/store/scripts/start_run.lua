@@ -3,14 +3,19 @@
 -- KEYS[1]  row     hash, the id's latest run
 -- KEYS[2]  open    zset
 -- KEYS[3]  inbox   stream
+-- KEYS[4]  past    what the names of the id's earlier runs' rows begin with
+-- KEYS[5]  index   what the names of the partition's indexes begin with
 -- ARGV[1]  workflow   id
 -- ARGV[2]  request    id of this request
 -- ARGV[3]  type       the workflow's name
 -- ARGV[4]  body       JSON of the START entry
+-- ARGV[5]  indexes    JSON list: the indexes of the run's attributes
+-- Then names and values: further fields of the row
 --
 -- Returns {"started" | "repeated" | "exists", run, status}
 --
 -- H8: while a run is open, no other start writes.
+-- I1: a run is in its indexes from its start on.  I3: the row before is kept under its own name.
 -- H9: the request is kept in the row: the latest run's own request is told so, open or not.
 
 local row = redis.call("HMGET", KEYS[1], "run", "status", "request")
@@ -29,8 +34,23 @@ local time = redis.call("TIME")
 local now_ms = string.format("%d", tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 redis.call("XADD", KEYS[3], "*", "kind", "start", "workflow", ARGV[1], "run", run, "body", ARGV[4])
 -- Nothing of the run before may shine through.
-redis.call("DEL", KEYS[1])
+if row[1] then
+    redis.call("RENAME", KEYS[1], KEYS[4] .. row[1])
+end
 redis.call("HSET", KEYS[1], "run", run, "status", "pending", "type", ARGV[3],
     "request", ARGV[2], "started_at_ms", now_ms, "seq", "0")
 redis.call("ZADD", KEYS[2], now_ms, ARGV[1])
+local names = cjson.decode(ARGV[5])
+if #names > 0 then
+    redis.call("HSET", KEYS[1], "indexes", ARGV[5])
+end
+for i = 6, #ARGV, 2 do
+    redis.call("HSET", KEYS[1], ARGV[i], ARGV[i + 1])
+end
+names[#names + 1] = "all"
+names[#names + 1] = "type:" .. ARGV[3]
+names[#names + 1] = "status:pending"
+for _, name in ipairs(names) do
+    redis.call("ZADD", KEYS[5] .. name, now_ms, ARGV[1] .. "." .. run)
+end
 return {"started", run, "pending"}

@@ -29,7 +29,7 @@ from orchestrator.store.rows import STATUSES
 _TOKEN = re.compile(
     r"""\s*(?:
       (?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")
-    | (?P<number>[+-]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?(?![A-Za-z_]))
+    | (?P<number>[+-]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?(?![A-Za-z0-9_.]))
     | (?P<name>[A-Za-z_][A-Za-z0-9_.-]*)
     | (?P<sign><=|>=|!=|<>|==|=|<|>|\(|\)|,)
     )""",
@@ -194,11 +194,10 @@ class _Parser:
             if found is None:
                 place = at + len(text[at:]) - len(text[at:].lstrip())
                 raise InvalidFilter(text, place + 1, _why_no_token(text[place]))
-            kind = str(found.lastgroup)
-            word = found[kind]
-            if kind == "name" and word.lower() in KEYWORDS:
-                kind = "word"
-            tokens.append(_Token(kind, word, found.start(kind) + 1))
+            group = str(found.lastgroup)
+            word = found[group]
+            is_word = group == "name" and word.lower() in KEYWORDS
+            tokens.append(_Token("word" if is_word else group, word, found.start(group) + 1))
             at = found.end()
         tokens.append(_Token("end", "", len(text) + 1))
         return tokens

@@ -3,8 +3,9 @@
 I1  Every run, from its start on, is in the indexes ``all``, ``type:<its type>``,
 ``status:<its status>`` and those of its attributes (`core.search_attributes`), and in no
 other; whatever changes its row changes them in the same act.
-I2  An index orders its runs by their start; so a page that begins after a place is the same
-page, however many runs have started since.
+I2  An index orders its runs by their start, those of one millisecond by their names; so a page
+that begins after a place is the same page, however many runs have started since that
+millisecond.
 I3  The row of a run is kept after another run of its id has begun.
 I4  A run may be indexed anew from its history at any time: nothing happens where the history
 has grown meanwhile.

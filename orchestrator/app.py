@@ -19,6 +19,7 @@ from orchestrator.blobs import DirectoryBlobs
 from orchestrator.client import listing
 from orchestrator.client.address import broker_url, is_same_place, store_url_of_broker
 from orchestrator.client.aio import AsyncRuns
+from orchestrator.client.batch import Batch, BatchOptions
 from orchestrator.client.connection import Connection, Store
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.ids import checked_workflow_id
@@ -27,10 +28,12 @@ from orchestrator.client.messages import Target
 from orchestrator.client.on_loop import ClientStoreOnLoop
 from orchestrator.client.port import run_in_place
 from orchestrator.client.registration import WorkflowOptions, define, register
+from orchestrator.client.reindexing import Reindexed, reindex
 from orchestrator.client.summary import RunSummary
 from orchestrator.client.workflow import Workflow
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
+from orchestrator.core.limits import BATCH_RPS_DEFAULT
 from orchestrator.payloads import PydanticCodec
 from orchestrator.store.connect import blocking_twin, connect, connect_async
 from orchestrator.store.redis import RedisStore
@@ -266,6 +269,33 @@ class Orchestrator:
         """Return how many of these runs have each "status", "type", or value of an attribute."""
         session = self._connection.sessions.blocking()
         return run_in_place(listing.count_by(session, listing.filter_of(filter, where), name))
+
+    def batch(
+        self,
+        filter: str,
+        *,
+        id: str | None = None,
+        rps: float = BATCH_RPS_DEFAULT,
+        **where: Unpack[Where],
+    ) -> Batch:
+        """Return a batch over the runs that filter and keywords take; see `Batch`.
+
+        Args:
+            filter: See `list`.
+            id: The same id again goes on with the same batch; without one, an id is made up.
+            rps: Requests a second.
+            where: See `Where`.
+
+        Raises:
+            InvalidFilter, UsageError: It says nothing; names the place.
+        """
+        options = BatchOptions(rps=rps) if id is None else BatchOptions(id=id, rps=rps)
+        wanted = listing.filter_of(filter, where)
+        return Batch(self._connection.sessions.blocking, wanted, options)
+
+    def reindex(self, *, progress: Callable[[int], None] = lambda done: None) -> Reindexed:
+        """Make the indexes that listings use anew, from the histories; while everything runs."""
+        return reindex(self.store, progress=progress)
 
     def engine(self, settings: "EngineSettings | None" = None) -> "Engine":
         """Return a new orchestrator process' engine; its `run` blocks until it is stopped."""

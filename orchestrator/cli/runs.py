@@ -11,11 +11,13 @@ from celery.bin.base import CeleryCommand, handle_preload_options
 from orchestrator.app import Orchestrator
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
+from orchestrator.cli.batch import batch
 from orchestrator.cli.errors import EXIT_NO, Refusal, worded
+from orchestrator.cli.finding import count, describe, list_, reindex
 from orchestrator.cli.lineage import lineage
+from orchestrator.cli.pending_tables import print_pending
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.handle import RunHandle
-from orchestrator.client.listing import LIST_LIMIT
 from orchestrator.client.messages import DECISIONS, QUERY_TIMEOUT_S
 from orchestrator.client.reading import Verification
 from orchestrator.client.summary import HistoryEvent
@@ -73,37 +75,6 @@ def start(  # noqa: PLR0913 - one parameter per option
         click.echo(handle.workflow_id)
 
 
-@workflow.command("list", cls=CeleryCommand)
-@click.option("--open", "only_open", is_flag=True, help="Open runs only.")
-@click.option("--closed", "only_closed", is_flag=True, help="Ended runs only.")
-@click.option("--type", "type_", help="Runs of this workflow only.")
-@click.option("--status", help="Runs of this status only.")
-@click.option("--limit", default=LIST_LIMIT, show_default=True, type=click.IntRange(1))
-@_json_flag
-@click.pass_context
-@worded
-def list_(  # noqa: PLR0913 - one parameter per option
-    ctx: click.Context,
-    *,
-    only_open: bool,
-    only_closed: bool,
-    type_: str | None,
-    status: str | None,
-    limit: int,
-    as_json: bool,
-) -> None:
-    """List runs, newest first."""
-    if only_open and only_closed:
-        raise click.UsageError("--open and --closed exclude each other")
-    runs = _orchestrator(ctx).list(
-        open=not only_closed, closed=not only_open, type=type_, status=status, limit=limit
-    )
-    if as_json:
-        tables.print_json([run.as_json() for run in runs])
-    else:
-        tables.console().print(tables.runs_table(runs))
-
-
 @workflow.command("show", cls=CeleryCommand)
 @_id_argument
 @_run_option
@@ -129,6 +100,7 @@ def show(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bool
     else:
         console = tables.console()
         console.print(tables.header_table(summary, history, verification))
+        print_pending(console, history)
         console.print()
         console.print(tables.history_table(history))
     if not verification:
@@ -261,7 +233,8 @@ def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bo
         raise Refusal(f"{workflow_id}: broken at event {found.bad_seq}: {found.reason}", EXIT_NO)
 
 
-workflow.add_command(lineage)
+for each in (lineage, list_, count, batch, reindex, describe):
+    workflow.add_command(each)
 
 
 def _orchestrator(ctx: click.Context) -> Orchestrator:

@@ -227,7 +227,7 @@ async def _describe_earlier(session: Session, target: Target) -> RunSummary:
         raise RunNotFound(f"{target.workflow_id} run {target.run}")
     ended = next((event for event in reversed(events) if isinstance(event, ENDINGS)), None)
     assert ended is not None, "a run that another one follows has ended"
-    state, failure = _end_of(ended)
+    state, failure = end_of(ended)
     return RunSummary(
         workflow_id=key.workflow_id,
         run=key.run,
@@ -243,7 +243,8 @@ async def _describe_earlier(session: Session, target: Target) -> RunSummary:
     )
 
 
-def _end_of(ended: Event) -> tuple[RunState, Failure | None]:
+def end_of(ended: Event) -> tuple[RunState, Failure | None]:
+    """Return the status that an ending leads to, and the failure: None where it completed."""
     match ended:
         case RunFailed():
             return RunState.FAILED, ended.failure

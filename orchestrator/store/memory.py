@@ -12,9 +12,9 @@ from orchestrator.core.limits import ANSWER_TTL_MS, PARTITIONS_DEFAULT, REJECTED
 from orchestrator.core.values import Json, canonical
 from orchestrator.store import memory_attempts, memory_index
 from orchestrator.store.clocks import Clock, SystemClock
-from orchestrator.store.index_ports import IndexPage, Window
 from orchestrator.store.keys import partition_of
 from orchestrator.store.memory_commit import apply_commit
+from orchestrator.store.memory_finding import MemoryRunIndex
 from orchestrator.store.memory_partition import Lease, Partition, id_order
 from orchestrator.store.ports import (
     Answer,
@@ -43,7 +43,7 @@ from orchestrator.store.rows import fields_of_start
 STEP_FIELDS = ("attempt", "state", "claim", "details", "heartbeat_at_ms")
 
 
-class MemoryStore:
+class MemoryStore(MemoryRunIndex):
     """See `OwnerStore`, `WorkerStore` and `ClientStore`.
 
     Args:
@@ -373,34 +373,6 @@ class MemoryStore:
             logs = self._of(key.workflow_id).logs
             self._wait_until(lambda: len(logs.get(key, ())) > after_seq, wait_ms)
             return len(logs.get(key, ())) > after_seq
-
-    # --- indexes --------------------------------------------------------------------------------
-
-    def page_runs(self, indexes: Sequence[str], window: Window) -> IndexPage:
-        """See `RunIndex.page_runs`."""
-        with self._changed:
-            return memory_index.page(self._parts, indexes, window)
-
-    def index_sizes(self, indexes: Sequence[str]) -> list[int]:
-        """See `RunIndex.index_sizes`."""
-        with self._changed:
-            return [sum(len(p.indexes.get(i, ())) for p in self._parts) for i in indexes]
-
-    def read_rows(self, runs: Sequence[tuple[str, int]]) -> list[dict[str, str] | None]:
-        """See `RunIndex.read_rows`."""
-        with self._changed:
-            rows = [memory_index.find_row(self._of(name), name, run) for name, run in runs]
-            return [None if row is None else dict(row) for row in rows]
-
-    def list_all_runs(self, partition: int) -> list[tuple[str, int]]:
-        """See `RunIndex.list_all_runs`."""
-        with self._changed:
-            return memory_index.all_runs(self._parts[partition])
-
-    def reindex_run(self, workflow_id: str, run: int, row: Mapping[str, str]) -> bool:
-        """See `RunIndex.reindex_run`."""
-        with self._changed:
-            return memory_index.reindex(self._of(workflow_id), workflow_id, run, row)
 
 
 def _start(answer: StartAnswer, row: Mapping[str, str]) -> Start:

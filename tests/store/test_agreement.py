@@ -104,6 +104,13 @@ class Pair:
             )
         ]
 
+    def fields(self, *, moves: bool) -> dict[str, str]:
+        """Return what a commit says of the row."""
+        fields = {"status": self.names.choice(["running", "blocked"])} if moves else {}
+        if self.names.random() < 0.2:
+            fields["attributes"] = canonical(self.names.choice(ATTRIBUTES)).decode()
+        return fields
+
     def holder(self) -> tuple[AttemptKey, str]:
         """Return an attempt and a token, mostly those of a claim that was granted."""
         if self.held and self.rng.random() < 0.7:
@@ -152,13 +159,9 @@ def do_commit(pair: Pair) -> None:
         )
 
     settled = pair.some(lambda: pair.attempt(run), 0.05)
-    moves = rng.random() < 0.2
-    fields = {"status": pair.names.choice(["running", "blocked"])} if moves else {}
-    if pair.names.random() < 0.2:
-        fields["attributes"] = canonical(pair.names.choice(ATTRIBUTES)).decode()
     pair.settled |= {(run, key.step) for key in settled}
     parts = {
-        "fields": fields,
+        "fields": pair.fields(moves=rng.random() < 0.2),
         "steps_sent": pair.sends(run),
         "steps_resting": pair.some(lambda: rng.choice(STEPS), 0.1),
         "steps_settled": settled,

@@ -1,7 +1,8 @@
 """One act for every run that a filter takes: counted first, at a bounded rate, safe to repeat.
 
-B1  Each request carries an id made of the batch's and the run's: the same batch again changes
-    nothing for a run that has it, and goes on where it was interrupted.
+B1  Each request carries an id made of the batch's, the verb and the run's: the same batch again
+    changes nothing for a run that has it, and goes on where it was interrupted; another verb, or
+    another signal, under the batch's id is another request.
 B2  A request names its run: a later run of the id is not touched.
 B3  One run that cannot take it does not stop the others; a store that does not answer does.
 """
@@ -135,11 +136,12 @@ async def run_batch(
     report = BatchReport(id=options.id)
     runs = await matched(session, verb, wanted)
     report.matched = len(runs)
+    what = f"{verb}:{told['name']}" if "name" in told else verb
     for number, found in enumerate(runs):
         if number:
             await session.pause(1 / options.rps)
         target = Target(workflow_id=found.workflow_id, run=found.run)
-        request = f"batch:{options.id}:{found.workflow_id}.{found.run}"
+        request = f"batch:{options.id}:{what}:{found.workflow_id}.{found.run}"
         try:
             await VERBS[verb].act(session, target, request, told)
         except (RunClosed, RunNotFound):

@@ -63,6 +63,7 @@ def reindex(
             else:
                 report.done += 1
                 progress(report.done)
+    store.mark_indexed()
     return report
 
 

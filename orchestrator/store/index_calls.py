@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from orchestrator.core.errors import ConfigurationError
 from orchestrator.store.calls import Argument, Call, Flow, ask, ask_all, command, run_script, text
 from orchestrator.store.index_ports import PAGE_FIELDS, IndexPage, Place, Window
 from orchestrator.store.keys import Keys
@@ -12,6 +13,7 @@ _PAGE = "page_runs"
 
 def page_runs(keys: Keys, indexes: Sequence[str], window: Window) -> Flow[IndexPage]:
     """See `RunIndex.page_runs`."""
+    yield from _check_indexed(keys)
     ranges = [
         each
         for partition in range(keys.partitions)
@@ -35,6 +37,23 @@ def page_runs(keys: Keys, indexes: Sequence[str], window: Window) -> Flow[IndexP
     is_last = len(page) == len(known)
     rows = yield from _page_rows(keys, page)
     return IndexPage(rows=rows, after=None if is_last else page[-1])
+
+
+def _check_indexed(keys: Keys) -> Flow[None]:
+    if keys.is_indexed:
+        return
+    found = yield from ask(command(_PAGE, "HGET", keys.meta, "indexed"))
+    if found is None:
+        raise ConfigurationError(
+            f"indexes of namespace {keys.prefix!r}",
+            "runs of an earlier version, which are in none",
+            "index them once: celery -A … workflow reindex",
+        )
+
+
+def mark_indexed(keys: Keys) -> Flow[None]:
+    """See `RunIndex.mark_indexed`."""
+    yield from ask(command("mark_indexed", "HSETNX", keys.meta, "indexed", 1))
 
 
 def _ranges(name: str, window: Window) -> list[tuple[Call, bool]]:
@@ -89,6 +108,7 @@ def _run_of(member: str) -> tuple[str, int]:
 
 def index_sizes(keys: Keys, indexes: Sequence[str]) -> Flow[list[int]]:
     """See `RunIndex.index_sizes`."""
+    yield from _check_indexed(keys)
     calls = [
         command("index_sizes", "ZCARD", keys.index(partition, index))
         for index in indexes

@@ -60,7 +60,12 @@ class RunIndex(Protocol):
     """The part of the client's store that finds runs."""
 
     def page_runs(self, indexes: Sequence[str], window: Window) -> IndexPage:
-        """Return runs that are in any of `indexes`: ``PAGE_FIELDS`` and ``workflow_id``."""
+        """Return runs that are in any of `indexes`: ``PAGE_FIELDS`` and ``workflow_id``.
+
+        Raises:
+            ConfigurationError: An earlier version made the namespace, and its runs have not been
+                indexed since; so does `index_sizes`.
+        """
         ...
 
     def index_sizes(self, indexes: Sequence[str]) -> list[int]:
@@ -81,6 +86,10 @@ class RunIndex(Protocol):
         `row` has ``seq``, the last event it was made from; return False, having changed nothing,
         where the row has another one by now.
         """
+        ...
+
+    def mark_indexed(self) -> None:
+        """Take note that every run of the namespace has been indexed."""
         ...
 
 

@@ -43,6 +43,8 @@ class Keys:
 
     prefix: str
     partitions: int
+    #: Whether every run of the namespace is in the indexes; see `layout`.
+    is_indexed: bool = True
 
     def of_workflow(self, workflow_id: str) -> int:
         """Return the partition of an id."""

@@ -42,3 +42,6 @@ class MemoryRunIndex:
         """See `RunIndex.reindex_run`."""
         with self._changed:
             return memory_index.reindex(self._of(workflow_id), workflow_id, run, row)
+
+    def mark_indexed(self) -> None:
+        """See `RunIndex.mark_indexed`: in memory they always are."""

@@ -266,6 +266,10 @@ class RedisStore:
         """See `RunIndex.reindex_run`."""
         return self._executor.run(index_calls.reindex_run(self.keys, workflow_id, run, row))
 
+    def mark_indexed(self) -> None:
+        """See `RunIndex.mark_indexed`."""
+        self._executor.run(index_calls.mark_indexed(self.keys))
+
 
 def _replies_of(calls: Sequence[Call]) -> Flow[list[object]]:
     """Return replies as they are, errors among them: one commit's error is not another's."""

@@ -135,7 +135,7 @@ def test_batch_tells_every_run_that_matches_under_an_id_of_its_own(
     done = typed("batch", "cancel", *words, "--reason", "closed account")
     assert done.out == "batch b1: 2 matched, 2 done, 0 failed\n"
     assert posted(store, Kind.CANCEL) == [
-        (name, {"reason": "closed account", "request_id": f"batch:b1:{name}.1"})
+        (name, {"reason": "closed account", "request_id": f"batch:b1:cancel:{name}.1"})
         for name in ("order-2", "order-4")
     ]
     data = typed("batch", "signal", "note", '"hello"', *words, "--json").data

@@ -68,6 +68,12 @@ def test_client_may_do_its_work(roles: Roles) -> None:
     assert client.wait_for_answer("order-42", "reply-1", wait_ms=5) == {"ok": 1}
     roles.world.commit(key, ["end"], closed_at_ms=5)
     assert client.start("order-42", request_id="request-2", body=START).run == 2
+    runs = client.list_all_runs(roles.world.partition())
+    assert runs == [("order-42", 1), ("order-42", 2)]
+    assert client.index_sizes(["all"]) == [2]
+    for (workflow_id, run), row in zip(runs, client.read_rows(runs), strict=True):
+        assert client.reindex_run(workflow_id, run, row or {})
+    client.mark_indexed()
 
 
 def test_orchestrator_may_do_its_work(roles: Roles) -> None:

@@ -54,7 +54,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--reason", default="", help="Goes into the histories.")
 @click.pass_context
 @worded
-def cancel(ctx: click.Context, *, reason: str, **how: Any) -> None:
+def cancel(ctx: click.Context, /, *, reason: str, **how: Any) -> None:
     """Ask the runs to stop; their code may clean up."""
     _carry_out(ctx, "cancel", {"reason": reason}, _How(**how))
 
@@ -64,7 +64,7 @@ def cancel(ctx: click.Context, *, reason: str, **how: Any) -> None:
 @click.option("--reason", default="", help="Goes into the histories.")
 @click.pass_context
 @worded
-def terminate(ctx: click.Context, *, reason: str, **how: Any) -> None:
+def terminate(ctx: click.Context, /, *, reason: str, **how: Any) -> None:
     """End the runs without their code; open sagas are compensated all the same."""
     _carry_out(ctx, "terminate", {"reason": reason}, _How(**how))
 
@@ -75,7 +75,7 @@ def terminate(ctx: click.Context, *, reason: str, **how: Any) -> None:
 @_options
 @click.pass_context
 @worded
-def signal(ctx: click.Context, *, name: str, payload: Json, **how: Any) -> None:
+def signal(ctx: click.Context, /, *, name: str, payload: Json, **how: Any) -> None:
     """Send the runs signal NAME with PAYLOAD (JSON, @file or -), each once."""
     _carry_out(ctx, "signal", {"name": name, "payload": payload}, _How(**how))
 

@@ -52,6 +52,7 @@ def where_of(*, only_open: bool, only_closed: bool, type_: str | None, status: s
 @worded
 def list_(
     ctx: click.Context,
+    /,
     *,
     filter_: str,
     limit: int,
@@ -87,7 +88,7 @@ def list_(
 @click.pass_context
 @worded
 def count(
-    ctx: click.Context, *, filter_: str, group_by: str | None, as_json: bool, **which: Any
+    ctx: click.Context, /, *, filter_: str, group_by: str | None, as_json: bool, **which: Any
 ) -> None:
     """Count runs."""
     orchestrator, where = orchestrator_of(ctx.obj.app), where_of(**which)

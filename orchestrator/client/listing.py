@@ -9,7 +9,7 @@ LI2  A page's token names the last run looked at, so that the pages of a listing
 import base64
 import binascii
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -250,7 +250,7 @@ class _Walk:
         self._session = session
         self._wanted = wanted
         self._plan: Plan | None = None
-        self._waiting: list[tuple[Place, dict[str, str]]] = []
+        self._waiting: deque[tuple[Place, dict[str, str]]] = deque()
         self._read_to: Place | None = after
         self._has_more = True
         self._count = count
@@ -268,7 +268,7 @@ class _Walk:
             await self._read()
         found: list[dict[str, str]] = []
         while self._waiting and len(found) < limit:
-            self.after, row = self._waiting.pop(0)
+            self.after, row = self._waiting.popleft()
             if matches(self._wanted, _reader(row["workflow_id"], row)):
                 found.append(row)
         return found
@@ -284,7 +284,7 @@ class _Walk:
             oldest_ms=self._plan.oldest_ms,
         )
         page = await session.resend(partial(session.store.page_runs, self._plan.indexes, window))
-        self._waiting = list(page.rows)
+        self._waiting = deque(page.rows)
         self._read_to, self._has_more = page.after, page.after is not None
 
 

@@ -169,7 +169,7 @@ def attribute_indexes(data: Mapping[str, Json]) -> list[str]:
     for name, value in decode_attributes(data).items():
         found.add(index_of_name(name))
         one = isinstance(value, str | int | float | datetime)
-        for each in [value] if one else value:  # type: ignore[list-item, union-attr]
+        for each in [value] if one else value:  # type: ignore[union-attr]
             found.add(index_of_value(name, each))  # type: ignore[arg-type]
     return sorted(found)
 

@@ -9,23 +9,23 @@ from orchestrator.store.keys import Keys
 from orchestrator.store.rows import STATUSES, indexes_in
 
 _PAGE = "page_runs"
+#: Places read of each index at least.
+_SHARE_MIN = 20
 
 
 def page_runs(keys: Keys, indexes: Sequence[str], window: Window) -> Flow[IndexPage]:
     """See `RunIndex.page_runs`."""
     yield from _check_indexed(keys)
-    ranges = [
-        each
-        for partition in range(keys.partitions)
-        for index in indexes
-        for each in _ranges(keys.index(partition, index), window)
-    ]
+    names = [keys.index(p, index) for p in range(keys.partitions) for index in indexes]
+    # Each has its share of the page, doubled as no share is even; whichever is cut short bounds it.
+    share = min(window.count, max(_SHARE_MIN, 2 * window.count // len(names)))
+    ranges = [each for name in names for each in _ranges(name, window, share)]
     replies = yield from ask_all([call for call, _ in ranges])
     found: set[Place] = set()
     horizon: Place | None = None
     for (_, is_bounded), flat in zip(ranges, replies, strict=True):
         places = _places(flat)
-        if is_bounded and len(places) > window.count:
+        if is_bounded and len(places) > share:
             # What is beyond the last one of it, this index has not told yet.
             horizon = places[-1] if horizon is None else max(horizon, places[-1])
         elif not is_bounded:
@@ -33,8 +33,7 @@ def page_runs(keys: Keys, indexes: Sequence[str], window: Window) -> Flow[IndexP
         found.update(places)
     known = sorted((p for p in found if horizon is None or p >= horizon), reverse=True)
     page = known[: window.count]
-    # One more than asked for was read of each index, so that a full page knows what follows it.
-    is_last = len(page) == len(known)
+    is_last = horizon is None and len(page) == len(known)
     rows = yield from _page_rows(keys, page)
     return IndexPage(rows=rows, after=None if is_last else page[-1])
 
@@ -56,11 +55,14 @@ def mark_indexed(keys: Keys) -> Flow[None]:
     yield from ask(command("mark_indexed", "HSETNX", keys.meta, "indexed", 1))
 
 
-def _ranges(name: str, window: Window) -> list[tuple[Call, bool]]:
-    """Return the calls that read one index; the one that is bounded by the count, and is so."""
+def _ranges(name: str, window: Window, share: int) -> list[tuple[Call, bool]]:
+    """Return the calls that read one index, and whether each may be cut short.
+
+    One more is read than its share, so that one that ends there is not taken for cut short.
+    """
     newest: Argument = "+inf" if window.newest_ms is None else window.newest_ms
     oldest: Argument = "-inf" if window.oldest_ms is None else window.oldest_ms
-    limit = ("LIMIT", 0, window.count + 1, "WITHSCORES")
+    limit = ("LIMIT", 0, share + 1, "WITHSCORES")
     if window.after is None:
         return [(command(_PAGE, "ZRANGE", name, newest, oldest, "BYSCORE", "REV", *limit), True)]
     at_ms = window.after[0]

@@ -48,8 +48,8 @@ class Window:
 class IndexPage:
     """A part of an index: rows, newest first, each with the place it stands at.
 
-    `after` is where the next page begins; None where nothing is left.  A row that was removed
-    meanwhile is passed over, so that a page may be short with more to come.
+    `after` is where the next page begins; None where nothing is left.  A page may be short with
+    more to come.
     """
 
     rows: Sequence[tuple[Place, dict[str, str]]]

@@ -19,7 +19,7 @@ With the default prefix ``orc``, for partition p:
     orc:{p}:answer:<id>                  list    one reply to a query, with expiry
     orc:signals                          stream  the door for people
     orc:signals:rejected                 stream  signals no run could take, with the reason
-    orc:meta                             hash    layout version, partition count
+    orc:meta                             hash    layout version, partition count, indexed
     orc:orchestrators                    zset    expiry ms → owner id
 
 The braces are a cluster hash tag: the keys that one script touches share a slot.
@@ -125,7 +125,7 @@ class Keys:
 
     @property
     def meta(self) -> str:
-        """Hash: layout version and partition count."""
+        """Hash: layout version, partition count, and whether every run is indexed."""
         return f"{self.prefix}:meta"
 
     @property

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator import workflow
 from orchestrator.blobs import DirectoryBlobs
-from orchestrator.client import batch
+from orchestrator.client import batch, listing
 from orchestrator.client.batch import Batch, BatchOptions, BatchReport, run_batch
 from orchestrator.client.listing import filter_of
 from orchestrator.client.port import Bridged, in_place, pause_in_place, run_in_place
@@ -116,7 +116,7 @@ def test_batch_that_was_interrupted_goes_on_where_it_was(
 def test_run_that_ended_meanwhile_and_a_later_run_of_its_id_are_left_alone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = batch.listing.find
+    real = listing.find
 
     async def found_before_the_end(session: Session, wanted: Any) -> Any:
         found = await real(session, wanted)
@@ -127,7 +127,7 @@ def test_run_that_ended_meanwhile_and_a_later_run_of_its_id_are_left_alone(
 
     with monkeypatch.context() as patch:
         calls = iter([found_before_the_end, real])
-        patch.setattr(batch.listing, "find", lambda *given: next(calls)(*given))
+        patch.setattr(listing, "find", lambda *given: next(calls)(*given))
         report = carried_out(world, "signal", {"name": "note", "payload": 1})
     assert (report.matched, report.done, report.ended) == (3, 2, 1)
     again = [type(event).__name__ for event in world.events("w-0", run=2)]

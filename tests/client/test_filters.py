@@ -185,4 +185,4 @@ def test_every_part_of_a_conjunction_may_be_the_one_to_look_in() -> None:
 
 def test_filter_of_no_terms_takes_every_run() -> None:
     assert parse_filter("") == EVERY_RUN == All(())
-    assert matches(EVERY_RUN, {}.get)
+    assert matches(EVERY_RUN, RUN.get)

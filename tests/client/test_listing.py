@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -116,7 +116,7 @@ class Model:
 
     def listed(self, text: str, limit: int = 1_000, **where: Any) -> list[str]:
         """Return the names of the runs of all pages."""
-        wanted, token, found = filter_of(text, Where(**where)), "", []
+        wanted, token, found = filter_of(text, cast("Where", where)), "", []
         while True:
             work = listing.list_page(self.session, wanted, limit=limit, page_token=token)
             page = run_in_place(work)
@@ -127,7 +127,7 @@ class Model:
                 return found
 
     def counted(self, text: str, **where: Any) -> int:
-        return run_in_place(listing.count(self.session, filter_of(text, Where(**where))))
+        return run_in_place(listing.count(self.session, filter_of(text, cast("Where", where))))
 
 
 def model_over(store: Store) -> Model:
@@ -160,7 +160,7 @@ def is_number(value: Any) -> bool:
 
 def number_atom(sign: str, bound: float) -> Both:
     def test(known: Known) -> bool:
-        value = known.attributes.get("n")
+        value: Any = known.attributes.get("n")
         if not is_number(value):
             return sign == "!=" and value is not None
         return {
@@ -202,12 +202,13 @@ def who_atom(kind: str, text: str) -> Both:
 
 def due_atom(sign: str) -> Both:
     def test(known: Known) -> bool:
-        value = known.attributes.get("due")
+        value: Any = known.attributes.get("due")
         if isinstance(value, str):
             return {"=": value == "2026-01-01", ">=": value >= "2026-01-01", "<": False}[sign]
         if value is None:
             return False
-        return {"=": value == DAY, ">=": value >= DAY, "<": value < DAY}[sign]
+        found: bool = {"=": value == DAY, ">=": value >= DAY, "<": value < DAY}[sign]
+        return found
 
     return f"due {sign} '2026-01-01'", test
 

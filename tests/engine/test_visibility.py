@@ -197,7 +197,10 @@ def test_sleep_with_a_summary_can_be_cancelled() -> None:
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
-        (lambda: workflow.upsert_search_attributes({"x": object()}), "'x': found a object"),
+        (
+            lambda: workflow.upsert_search_attributes({"x": object()}),  # type: ignore[dict-item]
+            "'x': found a object",
+        ),
         (lambda: workflow.upsert_search_attributes(5), "are a mapping of names"),  # type: ignore[arg-type]
         (lambda: workflow.upsert_memo({"x": "a" * 70_000}), "memo: 70008 bytes"),
         (lambda: workflow.upsert_memo([1]), "a memo is a mapping"),  # type: ignore[arg-type]

@@ -163,14 +163,15 @@ def number_atom(sign: str, bound: float) -> Both:
         value: Any = known.attributes.get("n")
         if not is_number(value):
             return sign == "!=" and value is not None
-        return {
+        holds: dict[str, bool] = {
             "=": value == bound,
             "!=": value != bound,
             "<": value < bound,
             "<=": value <= bound,
             ">": value > bound,
             ">=": value >= bound,
-        }[sign]
+        }
+        return holds[sign]
 
     return f"n {sign} {bound}", test
 

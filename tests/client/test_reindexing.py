@@ -123,6 +123,14 @@ def test_run_that_moves_while_it_is_read_is_read_again(
     assert "waits" in str(indexes(world.store)[world_partition(world, "waits")]["status:completed"])
 
 
+def test_head_of_the_row_goes_on_telling_that_a_history_was_changed(world: World) -> None:
+    log = world.store._of("waits").logs[RunKey(workflow_id="waits", run=1)]
+    log[-1] = replace(log[-1], head="00" * 32)
+    head = world.row("waits")["head"]
+    assert reindex(world.store).failed == []
+    assert world.row("waits")["head"] == head
+
+
 def test_history_that_cannot_be_read_is_told_and_stops_nothing(world: World) -> None:
     part = world.store._of("waits")
     log = part.logs[RunKey(workflow_id="waits", run=1)]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from orchestrator.core.values import Json, canonical
-from orchestrator.store.index_ports import IndexPage, Window
+from orchestrator.store.index_ports import IndexPage, Window, place_of
 from orchestrator.store.ports import CommitResult, RunKey
 from tests.store.conftest import client_of
 from tests.store.world import START, World
@@ -117,16 +117,51 @@ def test_pages_show_every_run_once_whatever_starts_meanwhile(world: World) -> No
 
 
 def test_pages_of_any_size_are_the_same_runs(world: World) -> None:
-    for n in range(11):
+    for n in range(40):
         start(world, f"order-{n}", color="red" if n % 2 else "blue")
+        if n % 3 == 0:
+            world.pass_ms(1)
     whole = pages(world, 99, "all")[0]
-    assert len(whole) == 11
-    for count in (1, 2, 5, 10, 11, 12):
+    assert len(whole) == 40
+    for count in (1, 2, 3, 5, 10, 39, 40, 41):
         found = pages(world, count, "all")
         assert [name for page in found for name in page] == whole
         assert all(0 < len(page) <= count for page in found)
     both = pages(world, 2, "is:color=s:red", "is:color=s:blue")
     assert [name for page in both for name in page] == whole
+
+
+def test_partition_with_more_than_its_share_of_a_page_hides_nobody(world: World) -> None:
+    one = world.partition("order-0")
+    names = [f"order-{n}" for n in range(1_500)]
+    crowd = [name for name in names if world.partition(name) == one][:60]
+    others = [name for name in names if world.partition(name) != one][:20]
+    for n, name in enumerate(crowd):
+        start(world, name)
+        if n % 3 == 0:
+            start(world, others[n // 3])
+            world.pass_ms(1)
+    newest_first = [name for _, name in sorted(places(world), reverse=True)]
+    assert len(newest_first) == 80
+    for count in (30, 50, 79):
+        assert [name for page in pages(world, count, "all") for name in page] == newest_first
+
+
+def places(world: World) -> list[tuple[tuple[int, str], str]]:
+    """Return every run's place and id, from its row."""
+    found = []
+    for partition in range(world.store.partitions):
+        for row in world.store.read_rows(world.store.list_all_runs(partition)):
+            assert row is not None
+            found.append(row)
+    return [
+        (place_of(row["started_at_ms"], name, 1), name)
+        for row, name in zip(found, all_names(world), strict=True)
+    ]
+
+
+def all_names(world: World) -> list[str]:
+    return [n for p in range(world.store.partitions) for n, _ in world.store.list_all_runs(p)]
 
 
 def test_page_keeps_to_the_bounds_of_the_start(world: World) -> None:

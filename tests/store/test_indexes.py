@@ -136,14 +136,18 @@ def test_partition_with_more_than_its_share_of_a_page_hides_nobody(world: World)
     names = [f"order-{n}" for n in range(1_500)]
     crowd = [name for name in names if world.partition(name) == one][:60]
     others = [name for name in names if world.partition(name) != one][:20]
+    two = world.partition(others[0])
+    for name in [name for name in names if world.partition(name) == two][-40:]:
+        start(world, name)
+        world.pass_ms(1)
     for n, name in enumerate(crowd):
         start(world, name)
         if n % 3 == 0:
             start(world, others[n // 3])
             world.pass_ms(1)
     newest_first = [name for _, name in sorted(places(world), reverse=True)]
-    assert len(newest_first) == 80
-    for count in (30, 50, 79):
+    assert len(newest_first) == 120
+    for count in (30, 70, 119):
         assert [name for page in pages(world, count, "all") for name in page] == newest_first
 
 

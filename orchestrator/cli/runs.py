@@ -16,6 +16,7 @@ from orchestrator.cli.errors import EXIT_NO, Refusal, worded
 from orchestrator.cli.finding import count, describe, list_, reindex
 from orchestrator.cli.lineage import lineage
 from orchestrator.cli.pending_tables import print_pending
+from orchestrator.cli.start_options import said_options, settings_of
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.messages import DECISIONS, QUERY_TIMEOUT_S
@@ -50,11 +51,13 @@ def workflow(ctx: click.Context) -> None:
 @click.option("--id", "workflow_id", help="The workflow id; else one is made up.")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
 @click.option("--timeout", type=float, help="Seconds to wait at most.")
+@said_options
 @_json_flag
 @click.pass_context
 @worded
 def start(  # noqa: PLR0913 - one parameter per option
     ctx: click.Context,
+    /,
     *,
     name: str,
     inputs: Sequence[Json],
@@ -62,10 +65,12 @@ def start(  # noqa: PLR0913 - one parameter per option
     wait: bool,
     timeout: float | None,
     as_json: bool,
+    **said: Any,
 ) -> None:
     """Start a run of workflow NAME."""
     orchestrator = _orchestrator(ctx)
-    handle = orchestrator.get_workflow(name).apply_async(inputs, task_id=workflow_id)
+    bound = orchestrator.get_workflow(name).options(**settings_of(**said))
+    handle = bound.apply_async(inputs, task_id=workflow_id)
     if wait:
         result = orchestrator.codec.encode(handle.result(timeout))
         tables.print_json(handle.describe().as_json() if as_json else result)

@@ -1,6 +1,7 @@
 """Runs found, counted, described and told in batches, as one types it."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -172,3 +173,45 @@ def test_reindex_finds_again_what_was_lost(typed: Type, store: MemoryStore) -> N
     # These histories were made up without attributes, and the history is what counts.
     assert [run["workflow_id"] for run in found] == [run["workflow_id"] for run in before]
     assert typed("count", "--filter", "ExecutionStatus = 'completed'").out == "1\n"
+
+
+def test_start_says_what_the_run_is_found_by(typed: Type, orc: Orchestrator) -> None:
+    said = ["customer=ana", "total=5", "vip=true", 'tags=["a", "b"]', "day=2026-01-01"]
+    said += ["due=2026-01-01T12:00:00+01:00", 'code="7"', "note=a=b"]
+    words = [word for each in said for word in ("--search-attribute", each)]
+    done = typed(
+        *("start", "order", "--input", "5", "--id", "order-42", *words),
+        *("--memo", "lines=[1, 2]", "--summary", "an order", "--details", "of Ana"),
+    )
+    assert done.code == 0, done.result.stderr
+    run = orc.run("order-42").describe()
+    assert dict(run.search_attributes) == {
+        "customer": "ana",
+        "total": 5,
+        "vip": True,
+        "tags": ["a", "b"],
+        "day": "2026-01-01",
+        "due": datetime(2026, 1, 1, 11, tzinfo=UTC),
+        "code": "7",
+        "note": "a=b",
+    }
+    assert (dict(run.memo), run.summary, run.details) == ({"lines": [1, 2]}, "an order", "of Ana")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--search-attribute", "customer"), "--search-attribute 'customer': NAME=VALUE is wanted"),
+        (("--search-attribute", "a b=1"), "search attribute 'a b': a name begins with a letter"),
+        (("--search-attribute", "x=null", "--memo", "a=b"), "--memo a: not JSON"),
+        (("--search-attribute", 'x={"a": 1}'), "'x': found a dict; wanted is a text"),
+        (("--summary", "x" * 401), "summary of a run: 401 bytes"),
+    ],
+)
+def test_start_that_says_what_cannot_be_is_refused(
+    typed: Type, store: MemoryStore, words: tuple[str, ...], reason: str
+) -> None:
+    done = typed("start", "order", "--input", "5", "--id", "order-42", *words)
+    assert done.code == 2
+    assert reason in done.error
+    assert store.find_row("order-42") is None

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from orchestrator import step as step
     from orchestrator import workflow as workflow
     from orchestrator.app import Orchestrator as Orchestrator
+    from orchestrator.client.batch import Batch as Batch
+    from orchestrator.client.batch import BatchReport as BatchReport
     from orchestrator.client.handle import AsyncRunHandle as AsyncRunHandle
     from orchestrator.client.handle import RunHandle as RunHandle
+    from orchestrator.client.listing import RunPage as RunPage
     from orchestrator.client.summary import RunSummary as RunSummary
     from orchestrator.client.workflow import Workflow as Workflow
     from orchestrator.core.errors import ApplicationError as ApplicationError
@@ -53,6 +56,9 @@ _HOMES = {
     "Orchestrator": "orchestrator.app",
     "AsyncRunHandle": "orchestrator.client.handle",
     "RunHandle": "orchestrator.client.handle",
+    "Batch": "orchestrator.client.batch",
+    "BatchReport": "orchestrator.client.batch",
+    "RunPage": "orchestrator.client.listing",
     "RunSummary": "orchestrator.client.summary",
     "Workflow": "orchestrator.client.workflow",
     "Failure": "orchestrator.core.failure",
@@ -88,6 +94,8 @@ __all__ = [
     "RETRY_UNTIL_DONE",
     "ApplicationError",
     "AsyncRunHandle",
+    "Batch",
+    "BatchReport",
     "ChildWorkflowError",
     "ConfigurationError",
     "Failure",
@@ -105,6 +113,7 @@ __all__ = [
     "RunExists",
     "RunHandle",
     "RunNotFound",
+    "RunPage",
     "RunSummary",
     "StepCancelled",
     "StepError",

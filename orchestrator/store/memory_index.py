@@ -32,7 +32,7 @@ def change(
     place = place_of(row["started_at_ms"], workflow_id, row["run"])
     after = set(_indexes(row))
     for index in before - after:
-        part.indexes[index].discard(place)
+        part.indexes.get(index, set()).discard(place)
     for index in after - before:
         part.indexes.setdefault(index, set()).add(place)
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from celery import Celery
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.app import Orchestrator
 from orchestrator.blobs import DirectoryBlobs
 from orchestrator.client import listing
 from orchestrator.client.connection import Connection
@@ -29,6 +31,7 @@ from orchestrator.store.connect import connect
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.ports import Commit, CommitResult, RunKey, StoredEvent
 from orchestrator.store.redis import RedisStore
+from tests.client.conftest import order
 from tests.client.runs import Recorder
 from tests.servers import emptied, valkey_server
 
@@ -313,6 +316,13 @@ def seconds_before(at: datetime, count: float) -> datetime:
 
 
 @pytest.fixture
+def app() -> Iterator[Celery]:
+    app = Celery("listed", broker="memory://", set_as_current=False)
+    yield app
+    app.close()
+
+
+@pytest.fixture
 def model() -> Model:
     clock = ManualClock()
     made = model_over(MemoryStore(3, clock))
@@ -381,6 +391,22 @@ def test_keyword_that_says_nothing_is_refused(where: Any, reason: str) -> None:
     assert reason in str(refused.value)
 
 
+def test_run_that_changes_before_it_is_read_is_shown_as_it_is_or_not_at_all(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = model.store.read_rows
+
+    def late(runs: Any) -> Any:
+        for known in model.runs:
+            if known.name == "w-9.1" and known.status == "running":
+                model.move(known, "completed")
+        return real(runs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.store, "read_rows", late)
+        assert model.listed("ExecutionStatus = 'running'") == ["w-7.1", "w-5.1", "w-3.1", "w-1.1"]
+
+
 def test_limit_is_a_number_from_one_on(model: Model) -> None:
     with pytest.raises(UsageError, match="limit 0: a number from 1 on is wanted"):
         run_in_place(listing.list_page(model.session, filter_of("", {}), limit=0))
@@ -436,3 +462,32 @@ def test_start_with_a_setting_that_cannot_be_sends_nothing(
         order_workflow.options(**settings_given).start(5, id="order-42")
     assert reason in str(refused.value)
     assert store.find_row("order-42") is None
+
+
+def test_app_lists_counts_and_walks_on_both_faces(app: Celery) -> None:
+    orc = Orchestrator(app, store=MemoryStore())
+    shop = orc.workflow(order)
+    for n in range(7):
+        shop.options(search_attributes={"n": n}).start(n, id=f"order-{n}")
+
+    async def main() -> list[object]:
+        page = await orc.aio.list("n > 4")
+        return [
+            {run.workflow_id for run in page},
+            {run.workflow_id async for run in orc.aio.iterate("n > 4")},
+            await orc.aio.count("n > 4", type="order"),
+            await orc.aio.count_by("type", "n > 4"),
+        ]
+
+    both = {"order-5", "order-6"}
+    assert asyncio.run(main()) == [both, both, 2, {"order": 2}]
+    first = orc.list(limit=5)
+    rest = orc.list(limit=5, page_token=first.next_page_token)
+    assert (len(first), len(rest), rest.next_page_token) == (5, 2, "")
+    assert [*first, *rest] == list(orc.iterate())
+    assert list(first[-2:]) == [first[3], first[4]]
+    assert (repr(first), repr(rest)) == ("<5 runs, more follow>", "<2 runs>")
+    assert rest == list(rest)
+    assert orc.count() == 7
+    assert orc.count_by("n", "n < 2") == {"0": 1, "1": 1}
+    assert orc.batch("n > 4", rps=1_000).cancel("x").done == 2

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from orchestrator.core.search_attributes import (
     ALL_RUNS,
+    OPEN_RUNS,
     SYSTEM_NAMES,
     Scalar,
     SearchValue,
@@ -25,12 +26,7 @@ from orchestrator.core.search_attributes import (
     index_of_type,
     index_of_value,
 )
-from orchestrator.core.states import RUN_TERMINAL
-from orchestrator.store.rows import STATUSES
-
-_TERMINAL = frozenset(state.value for state in RUN_TERMINAL)
-OPEN_STATUSES = tuple(status for status in STATUSES if status not in _TERMINAL)
-CLOSED_STATUSES = tuple(status for status in STATUSES if status in _TERMINAL)
+from orchestrator.store.rows import CLOSED_STATUSES
 
 #: What a filter sees of a run, by name; None for what it does not have.
 ValueOf: TypeAlias = Callable[[str], SearchValue | None]
@@ -218,11 +214,10 @@ def _plan_of(wanted: Comparison) -> Plan:
         indexes = tuple(dict.fromkeys(index_of(str(value)) for value in wanted.values))
         return Plan(indexes=indexes, is_exact=all(isinstance(v, str) for v in wanted.values))
     if name == "CloseTime":
-        statuses = CLOSED_STATUSES
-        if operator == "IS NULL" and not wanted.is_negated:
-            statuses = OPEN_STATUSES
         is_exact = operator == "IS NULL"
-        return Plan(indexes=tuple(map(index_of_status, statuses)), is_exact=is_exact)
+        if is_exact and not wanted.is_negated:
+            return Plan(indexes=(OPEN_RUNS,), is_exact=True)
+        return Plan(indexes=tuple(map(index_of_status, CLOSED_STATUSES)), is_exact=is_exact)
     if name == "StartTime":
         return _bounds(wanted)
     if name in SYSTEM_NAMES or (operator == "IS NULL" and not wanted.is_negated):

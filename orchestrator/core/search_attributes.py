@@ -45,8 +45,9 @@ SYSTEM_NAMES = (
 KEYWORDS = frozenset(
     ("and", "or", "not", "in", "between", "is", "null", "exists", "starts_with", "true", "false")
 )
-#: The index of all runs.
+#: The index of all runs, and that of those that have not ended.
 ALL_RUNS = "all"
+OPEN_RUNS = "open"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _INSTANT = "datetime"

@@ -3,20 +3,25 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.core.errors import ConfigurationError
+from orchestrator.core.search_attributes import index_of_status
 from orchestrator.store.calls import Argument, Call, Flow, ask, ask_all, command, run_script, text
 from orchestrator.store.index_ports import PAGE_FIELDS, IndexPage, Place, Window
 from orchestrator.store.keys import Keys
-from orchestrator.store.rows import STATUSES, indexes_in
+from orchestrator.store.rows import CLOSED_STATUSES, STATUSES, indexes_in
 
 _PAGE = "page_runs"
 #: Places read of each index at least.
 _SHARE_MIN = 20
+_STATUS = index_of_status("")
 
 
 def page_runs(keys: Keys, indexes: Sequence[str], window: Window) -> Flow[IndexPage]:
     """See `RunIndex.page_runs`."""
     yield from _check_indexed(keys)
-    names = [keys.index(p, index) for p in range(keys.partitions) for index in indexes]
+    # A run may leave one index for another while these are read.  Those of statuses are read twice,
+    # so that one that goes back to an index already read is not missed.
+    again = [index for index in indexes if len(indexes) > 1 and index.startswith(_STATUS)]
+    names = [keys.index(p, index) for p in range(keys.partitions) for index in (*indexes, *again)]
     # Each has its share of the page, doubled as no share is even; whichever is cut short bounds it.
     share = min(window.count, max(_SHARE_MIN, 2 * window.count // len(names)))
     ranges = [each for name in names for each in _ranges(name, window, share)]
@@ -158,6 +163,8 @@ def reindex_run(keys: Keys, workflow_id: str, run: int, row: Mapping[str, str]) 
     ]
     fields = {**row, "indexes": indexes_in(row.get("attributes", "{}"))}
     flat = [part for pair in fields.items() for part in pair]
-    arguments: list[Argument] = [workflow_id, run, row["seq"], len(STATUSES), *STATUSES, *flat]
+    is_open = int(row["status"] not in CLOSED_STATUSES)
+    about: list[Argument] = [workflow_id, run, row["seq"], is_open]
+    arguments = [*about, len(STATUSES), *STATUSES, *flat]
     reply = yield from ask(run_script("reindex_run", "reindex_run", names, arguments))
     return bool(reply)

@@ -1,8 +1,9 @@
 """Finding runs: what the store keeps beside each run so that listings need not look at all.
 
-I1  Every run, from its start on, is in the indexes ``all``, ``type:<its type>``,
-``status:<its status>`` and those of its attributes (`core.search_attributes`), and in no
-other; whatever changes its row changes them in the same act.
+I1  Every run, from its start on, is in the indexes ``all``, ``open`` (until it ends),
+``type:<its type>``, ``status:<its status>`` and those of its attributes
+(`core.search_attributes`), and in no other; whatever changes its row changes them in the same
+act.
 I2  An index orders its runs by their start, those of one millisecond by their names; so a page
 that begins after a place is the same page, however many runs have started since that
 millisecond.

@@ -32,6 +32,7 @@ def apply_commit(partition: Partition, token: str, commit: Commit, *, now_ms: in
     if commit.blocked is not None:
         (partition.blocked.add if commit.blocked else partition.blocked.discard)(key)
     if commit.closed_at_ms is not None:
+        memory_index.close(partition, key.workflow_id, row)
         _close(partition, key, commit.closed_at_ms)
     return CommitResult.COMMITTED
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from orchestrator.core.search_attributes import ALL_RUNS, index_of_status, index_of_type
+from orchestrator.core.search_attributes import ALL_RUNS, OPEN_RUNS, index_of_status, index_of_type
 from orchestrator.core.values import loads
 from orchestrator.store.index_ports import PAGE_FIELDS, IndexPage, Place, Window, place_of
 from orchestrator.store.memory_partition import Partition
 from orchestrator.store.ports import RunKey
-from orchestrator.store.rows import indexes_in
+from orchestrator.store.rows import CLOSED_STATUSES, indexes_in
 
 
 def add(part: Partition, workflow_id: str, row: dict[str, str]) -> None:
@@ -15,8 +15,14 @@ def add(part: Partition, workflow_id: str, row: dict[str, str]) -> None:
     if "attributes" in row:
         row["indexes"] = indexes_in(row["attributes"])
     place = place_of(row["started_at_ms"], workflow_id, row["run"])
-    for index in _indexes(row):
+    for index in (*_indexes(row), *([OPEN_RUNS] if row["status"] not in CLOSED_STATUSES else [])):
         part.indexes.setdefault(index, set()).add(place)
+
+
+def close(part: Partition, workflow_id: str, row: Mapping[str, str]) -> None:
+    """Take a run out of the open ones."""
+    place = place_of(row["started_at_ms"], workflow_id, row["run"])
+    part.indexes.get(OPEN_RUNS, set()).discard(place)
 
 
 def change(

@@ -59,6 +59,8 @@ def check_indexes(verdict: Verdict) -> None:
             place = (int(row["started_at_ms"]), f"{workflow_id}.{row['run']}")
             for name in ("all", f"type:{row['type']}", f"status:{row['status']}"):
                 wanted.setdefault(name, set()).add(place)
+            if "closed_at_ms" not in row:
+                wanted.setdefault("open", set()).add(place)
         if found != wanted:
             raise Broken("I1", f"the indexes of partition {number}", wanted, found)
 

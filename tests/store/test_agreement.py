@@ -40,7 +40,8 @@ TOKENS = ["w1:x", "w2:x", "w1:", ""]
 LEASES = ["l1", "l2"]
 STEPS = list(range(1, 9))
 ATTRIBUTES: list[dict[str, Json]] = [{}, {"who": "ana"}, {"who": "bo", "n": 1}, {"n": 1}]
-INDEXES = ["all", "type:w", "status:pending", "status:running", "has:who", "is:who=s:ana", "has:n"]
+INDEXES = ["all", "open", "type:w", "status:pending", "status:running", "has:who"]
+INDEXES += ["is:who=s:ana", "has:n"]
 
 
 class Pair:

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import pytest
 
 from orchestrator.core.values import Json, canonical
+from orchestrator.store import index_calls
 from orchestrator.store.index_ports import IndexPage, Window, place_of
 from orchestrator.store.ports import CommitResult, RunKey
-from tests.store.conftest import client_of
+from tests.store.conftest import client_of, keys_of
 from tests.store.world import START, World
 
 
@@ -43,7 +44,7 @@ def pages(world: World, count: int, *indexes: str) -> list[list[str]]:
 def test_run_is_in_its_indexes_from_its_start_on(world: World) -> None:
     start(world, "order-42", customer="ana", vip=True)
     for index in (
-        *("all", "type:order", "status:pending"),
+        *("all", "open", "type:order", "status:pending"),
         *("has:customer", "is:customer=s:ana", "has:vip", "is:vip=b:True"),
     ):
         assert ids(world, index) == ["order-42.1"], index
@@ -86,10 +87,12 @@ def test_run_that_a_later_one_replaced_is_still_found_with_its_row(world: World)
     first = start(world, "order-42", customer="ana")
     ended = {"status": "failed", "failure": '{"type":"Sad"}', "closed_at_ms": "5"}
     world.commit(first, ["end"], fields=ended, closed_at_ms=5)
+    assert ids(world, "open") == []
     world.pass_ms(2)
     body: dict[str, Json] = {**START, "search_attributes": {"customer": "bo"}}
     world.store.start("order-42", request_id="again", body=body)
     assert ids(world) == ["order-42.2", "order-42.1"]
+    assert ids(world, "open") == ["order-42.2"]
     assert ids(world, "status:failed") == ids(world, "is:customer=s:ana") == ["order-42.1"]
     one, two, none = world.store.read_rows([("order-42", 1), ("order-42", 2), ("order-42", 3)])
     assert one is not None
@@ -168,6 +171,35 @@ def all_names(world: World) -> list[str]:
     return [n for p in range(world.store.partitions) for n, _ in world.store.list_all_runs(p)]
 
 
+def test_run_that_changes_its_status_while_indexes_are_read_is_not_missed(
+    server_world: World,
+) -> None:
+    # 1. running is read, without the run; 2. it moves from blocked to running; 3. blocked is read,
+    # without it.
+    world = server_world
+    key = start(world, "order-42")
+    world.commit(key, ["a"], fields={"status": "blocked"})
+    client, has_moved = client_of(world), False
+    flow = index_calls.page_runs(
+        keys_of(world), ["status:running", "status:blocked"], Window(count=9)
+    )
+    calls = next(flow)
+    while True:
+        replies = []
+        for call in calls:
+            if "status:blocked" in str(call.command) and not has_moved:
+                has_moved = True
+                world.commit(key, ["b"], fields={"status": "running"})
+            replies.append(client.execute_command(*call.command))
+        try:
+            calls = flow.send(replies)
+        except StopIteration as stop:
+            page: IndexPage = stop.value
+            break
+    assert has_moved
+    assert [row["status"] for _, row in page.rows] == ["running"]
+
+
 def test_page_keeps_to_the_bounds_of_the_start(world: World) -> None:
     for n in range(3):
         start(world, f"order-{n}")
@@ -192,7 +224,7 @@ def test_indexes_can_be_made_anew_at_any_time(world: World) -> None:
     world.pass_ms(2)
     second = RunKey(workflow_id="a", run=world.store.start("a", request_id="r", body=START).run)
     world.commit(second, ["go"], fields={"status": "running", **attributes(customer="bo")})
-    names = ["all", "type:order", "status:failed", "status:running", "status:pending"]
+    names = ["all", "open", "type:order", "status:failed", "status:running", "status:pending"]
     names += ["has:customer", "is:customer=s:ana", "is:customer=s:bo"]
     before = [world.listed(name) for name in names]
     if world.client is not None:

@@ -271,6 +271,7 @@ end
 if ARGV[7] ~= "" then
     redis.call("ZREM", KEYS[8], workflow)
     redis.call("ZADD", KEYS[9], ARGV[7], name)
+    redis.call("ZREM", KEYS[13] .. "open", name)
     redis.call("SREM", KEYS[10], name)
     local left = redis.call("HGETALL", KEYS[5])
     for i = 1, #left, 2 do

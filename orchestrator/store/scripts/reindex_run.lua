@@ -6,7 +6,8 @@
 -- ARGV[1]  workflow   id
 -- ARGV[2]  run        number
 -- ARGV[3]  seq        last event that the fields were made from
--- ARGV[4]  number of statuses; then the statuses, all there are
+-- ARGV[4]  open       "1" if the run has not ended
+-- ARGV[5]  number of statuses; then the statuses, all there are
 -- Then names and values: the fields of the row, among them type, status, started_at_ms, indexes
 --
 -- Returns 1, or 0 where the row has another seq by now: nothing was changed
@@ -27,8 +28,9 @@ local before = redis.call("HGET", row, "indexes")
 for _, name in ipairs(cjson.decode(before or "[]")) do
     redis.call("ZREM", KEYS[3] .. name, member)
 end
-local first = 5 + tonumber(ARGV[4])
-for i = 5, first - 1 do
+redis.call("ZREM", KEYS[3] .. "open", member)
+local first = 6 + tonumber(ARGV[5])
+for i = 6, first - 1 do
     redis.call("ZREM", KEYS[3] .. "status:" .. ARGV[i], member)
 end
 for i = first, #ARGV, 2 do
@@ -37,6 +39,9 @@ end
 local found = redis.call("HMGET", row, "type", "status", "started_at_ms", "indexes")
 local names = cjson.decode(found[4])
 names[#names + 1] = "all"
+if ARGV[4] == "1" then
+    names[#names + 1] = "open"
+end
 names[#names + 1] = "type:" .. found[1]
 names[#names + 1] = "status:" .. found[2]
 for _, name in ipairs(names) do

@@ -48,6 +48,7 @@ for i = 6, #ARGV, 2 do
     redis.call("HSET", KEYS[1], ARGV[i], ARGV[i + 1])
 end
 names[#names + 1] = "all"
+names[#names + 1] = "open"
 names[#names + 1] = "type:" .. ARGV[3]
 names[#names + 1] = "status:pending"
 for _, name in ipairs(names) do

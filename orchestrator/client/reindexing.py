@@ -20,7 +20,7 @@ from orchestrator.store.ports import RunKey, StoredEvent
 #: Times a run is read again while it moves; its own commits index it meanwhile.
 _TRIES_MAX = 20
 #: What a field says that need not be there.
-_SILENT = ("", "{}")
+_SILENT = ("", "{}", '""')
 
 
 class ReindexStore(RunIndex, Protocol):
@@ -108,9 +108,9 @@ def row_of(
         "head": stored[-1].head,
         "attributes": canonical(ledger.search_attributes).decode(),
         "memo": canonical(ledger.memo).decode(),
-        "summary": started.summary,
-        "details": started.details,
-        "current_details": ledger.current_details,
+        "summary": canonical(started.summary).decode(),
+        "details": canonical(started.details).decode(),
+        "current_details": canonical(ledger.current_details).decode(),
     }
     if ledger.ending is not None:
         fields |= _ending_of(ledger.ending)

@@ -153,9 +153,9 @@ def summary_of(workflow_id: str, row: Mapping[str, str]) -> RunSummary:
         state=_json_in(row, "state"),
         search_attributes=decode_attributes(_object_in(row, "attributes")),
         memo=_object_in(row, "memo"),
-        summary=row.get("summary", ""),
-        details=row.get("details", ""),
-        current_details=row.get("current_details", ""),
+        summary=str(_json_in(row, "summary") or ""),
+        details=str(_json_in(row, "details") or ""),
+        current_details=str(_json_in(row, "current_details") or ""),
     )
 
 

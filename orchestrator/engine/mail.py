@@ -7,6 +7,7 @@ from orchestrator.core import events as e
 from orchestrator.core.values import Json
 from orchestrator.engine.children import parent_in
 from orchestrator.engine.turn import Turn
+from orchestrator.engine.visible import fields_of_started
 
 #: Numbered decisions of this engine; a run keeps those it was born with (S9).
 FLAGS = (1,)
@@ -48,6 +49,7 @@ class Mail:
                 details=str(body.get("details") or ""),
             )
         )
+        self._turn.draft.fields.update(fields_of_started(self._turn.inputs[-1]))
 
     def signal(self, body: Mapping[str, Json]) -> None:
         """A signal: signal, signal_id, payload; or rejected, with what was wrong at the door."""

@@ -2,7 +2,7 @@
 
 from orchestrator.core import events as e
 from orchestrator.core.ledger import Ledger
-from orchestrator.core.values import canonical
+from orchestrator.core.values import Json, canonical
 
 
 def fields_of(command: e.Command, ledger: Ledger) -> dict[str, str]:
@@ -13,6 +13,20 @@ def fields_of(command: e.Command, ledger: Ledger) -> dict[str, str]:
         case e.MemoUpserted():
             return {"memo": canonical(ledger.memo).decode()}
         case e.CurrentDetailsSet():
-            return {"current_details": ledger.current_details}
+            return {"current_details": canonical(ledger.current_details).decode()}
         case _:
             return {}
+
+
+def fields_of_started(event: e.Event) -> dict[str, str]:
+    """Return what the run's start says to its readers, once more: the store may not have seen it.
+
+    Where payloads are sealed, the start's own row has none of it.
+    """
+    assert isinstance(event, e.RunStarted)
+    said: dict[str, Json] = {
+        "memo": event.memo,
+        "summary": event.summary,
+        "details": event.details,
+    }
+    return {name: canonical(value).decode() for name, value in said.items() if value}

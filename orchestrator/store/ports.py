@@ -366,8 +366,8 @@ class OwnerStore(Protocol):
         """Return the fields of the id's latest run, or None.
 
         Fields: run, status, type, request, started_at_ms, seq, head, and, once they exist,
-        version, state, result, failure, closed_at_ms, blocked, attributes (JSON, as recorded) and
-        the names of their indexes, memo, summary, details, current_details.
+        version, state, result, failure, closed_at_ms, blocked; as JSON attributes, the names of
+        their indexes, memo, summary, details and current_details.
         """
         ...
 

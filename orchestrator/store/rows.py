@@ -11,17 +11,20 @@ STATUSES = (*(state.value for state in RunState), "blocked")
 #: Those of runs that have ended.
 CLOSED_STATUSES = tuple(state.value for state in RunState if state in RUN_TERMINAL)
 
-#: Fields of the row by the parts of a START's body that they come from.
-_OBJECTS = {"search_attributes": "attributes", "memo": "memo"}
-_TEXTS = ("summary", "details")
+#: Fields of the row by the parts of a START's body that they come from; each is JSON.
+_FIELDS = {
+    "search_attributes": "attributes",
+    "memo": "memo",
+    "summary": "summary",
+    "details": "details",
+}
 
 
 def fields_of_start(body: Mapping[str, Json]) -> dict[str, str]:
     """Return the fields of a new row that a START's body asks for: attributes, memo, texts."""
-    found = {
-        field: canonical(body[name]).decode() for name, field in _OBJECTS.items() if body.get(name)
+    return {
+        field: canonical(body[name]).decode() for name, field in _FIELDS.items() if body.get(name)
     }
-    return found | {name: str(body[name]) for name in _TEXTS if body.get(name)}
 
 
 def indexes_in(attributes: str) -> str:

@@ -92,7 +92,7 @@ def test_describe_and_show_tell_what_is_said_and_what_is_pending(
             at_ms=1_100, timer=1, duration_ms=60_000, due_at_ms=61_100, summary="patience"
         ),
         e.ChildScheduled(at_ms=1_100, child=1, workflow="ship", id="ship-1", args_digest="d"),
-        current_details="waits for money",
+        current_details='"waits for money"',
     )
     for command in ("describe", "show"):
         out = typed(command, "order-42").out

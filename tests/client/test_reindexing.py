@@ -93,7 +93,7 @@ def test_rows_that_were_lost_with_their_runs_are_written_anew(world: World) -> N
 def test_fields_that_say_otherwise_than_the_history_are_mended(world: World) -> None:
     before, rows = indexes(world.store), all_rows(world.store)
     row = world.store._of("waits").rows["waits"]
-    row |= {"attributes": '{"customer":"eve"}', "memo": "{}", "current_details": ""}
+    row |= {"attributes": '{"customer":"eve"}', "memo": "{}", "current_details": '""'}
     row["indexes"] = "[]"
     reindex(world.store)
     assert indexes(world.store) == before

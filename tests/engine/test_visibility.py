@@ -64,7 +64,8 @@ def test_start_and_upserts_are_in_history_row_and_indexes() -> None:
     due = {"datetime": "2026-01-01T00:00:00+00:00"}
     assert loads(row["attributes"]) == {"customer": "bo", "due": due}
     assert loads(row["memo"]) == {"lines": [1, 2]}
-    assert row["current_details"] == "waits for money"
+    assert loads(row["current_details"]) == "waits for money"
+    assert (loads(row["summary"]), loads(row["details"])) == ("an order", "of Ana")
     assert found(world, "is:customer=s:ana", "has:total") == []
     assert found(world, "is:customer=s:bo") == found(world, "has:due") == ["w.1"]
     world.signal("go")

@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from orchestrator import step as step
     from orchestrator import workflow as workflow
     from orchestrator.app import Orchestrator as Orchestrator
+    from orchestrator.client.batch import Batch as Batch
+    from orchestrator.client.batch import BatchReport as BatchReport
     from orchestrator.client.handle import AsyncRunHandle as AsyncRunHandle
     from orchestrator.client.handle import RunHandle as RunHandle
     from orchestrator.client.history_file import RecordedHistory as RecordedHistory
     from orchestrator.client.history_file import read_history_file as read_history_file
+    from orchestrator.client.listing import RunPage as RunPage
     from orchestrator.client.summary import RunSummary as RunSummary
     from orchestrator.client.update_handle import AsyncUpdateHandle as AsyncUpdateHandle
     from orchestrator.client.update_handle import UpdateHandle as UpdateHandle
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.core.errors import ExternalWorkflowError as ExternalWorkflowError
     from orchestrator.core.errors import ForbiddenInWorkflow as ForbiddenInWorkflow
     from orchestrator.core.errors import HistoryFileError as HistoryFileError
+    from orchestrator.core.errors import InvalidFilter as InvalidFilter
     from orchestrator.core.errors import InvalidPayload as InvalidPayload
     from orchestrator.core.errors import InvalidWorkflowId as InvalidWorkflowId
     from orchestrator.core.errors import NondeterminismError as NondeterminismError
@@ -69,6 +73,9 @@ _HOMES = {
     "RunHandle": "orchestrator.client.handle",
     "RecordedHistory": "orchestrator.client.history_file",
     "read_history_file": "orchestrator.client.history_file",
+    "Batch": "orchestrator.client.batch",
+    "BatchReport": "orchestrator.client.batch",
+    "RunPage": "orchestrator.client.listing",
     "RunSummary": "orchestrator.client.summary",
     "Workflow": "orchestrator.client.workflow",
     "EncryptionCodec": "orchestrator.sealing.aes_gcm",
@@ -85,6 +92,7 @@ _HOMES = {
     "ExternalWorkflowError": _ERRORS,
     "ForbiddenInWorkflow": _ERRORS,
     "HistoryFileError": _ERRORS,
+    "InvalidFilter": _ERRORS,
     "InvalidPayload": _ERRORS,
     "InvalidWorkflowId": _ERRORS,
     "NondeterminismError": _ERRORS,
@@ -113,6 +121,8 @@ __all__ = [
     "ApplicationError",
     "AsyncRunHandle",
     "AsyncUpdateHandle",
+    "Batch",
+    "BatchReport",
     "ChildWorkflowError",
     "ConfigurationError",
     "EncryptionCodec",
@@ -120,6 +130,7 @@ __all__ = [
     "Failure",
     "ForbiddenInWorkflow",
     "HistoryFileError",
+    "InvalidFilter",
     "InvalidPayload",
     "InvalidWorkflowId",
     "Keyring",
@@ -137,6 +148,7 @@ __all__ = [
     "RunExists",
     "RunHandle",
     "RunNotFound",
+    "RunPage",
     "RunSummary",
     "StepCancelled",
     "StepError",

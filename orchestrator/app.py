@@ -7,31 +7,34 @@ A2  One Celery app has one orchestrator; `Orchestrator.of` finds it again.
 
 import functools
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from celery import Celery
 from redis import Redis
 
 from orchestrator.blobs import DirectoryBlobs
-from orchestrator.client import exporting, reading
+from orchestrator.client import exporting, listing
 from orchestrator.client.address import broker_url, is_same_place, store_url_of_broker
 from orchestrator.client.aio import AsyncRuns
+from orchestrator.client.batch import Batch, BatchOptions
 from orchestrator.client.connection import Connection, Store
 from orchestrator.client.exporting import Exported
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.ids import checked_workflow_id
+from orchestrator.client.listing import LIST_LIMIT, RunPage, Where
 from orchestrator.client.messages import Target
 from orchestrator.client.on_loop import ClientStoreOnLoop
 from orchestrator.client.port import run_in_place
-from orchestrator.client.reading import LIST_LIMIT
 from orchestrator.client.registration import WorkflowOptions, define, register
+from orchestrator.client.reindexing import Reindexed, reindex
 from orchestrator.client.summary import RunSummary
 from orchestrator.client.workflow import Workflow
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
+from orchestrator.core.limits import BATCH_RPS_DEFAULT
 from orchestrator.engine.ports import BlobStore
 from orchestrator.payloads import PydanticCodec
 from orchestrator.sealing import housekeeping
@@ -242,19 +245,68 @@ class Orchestrator:
 
     def list(
         self,
+        filter: str = "",
         *,
-        open: bool = True,
-        closed: bool = True,
-        type: str | None = None,
-        status: str | None = None,
         limit: int = LIST_LIMIT,
-    ) -> Sequence[RunSummary]:
-        """Return up to `limit` runs, newest first, the latest of each id; see `list_runs`."""
-        work = reading.list_runs(
-            self._connection.sessions.blocking(),
-            reading.Wanted(open=open, closed=closed, type=type, status=status, limit=limit),
-        )
-        return run_in_place(work)
+        page_token: str = "",
+        **where: Unpack[Where],
+    ) -> RunPage:
+        """Return up to `limit` runs that the filter and the keywords take, newest first.
+
+        Args:
+            filter: As ``customer = 'ana' AND total > 100``; see `client.filter_text`.
+            limit: Of this page.
+            page_token: Of the page before, for the page that follows it.
+            where: See `Where`.
+
+        Raises:
+            InvalidFilter, UsageError: It says nothing; names the place.
+        """
+        session = self._connection.sessions.blocking()
+        wanted = listing.filter_of(filter, where)
+        return run_in_place(listing.list_page(session, wanted, limit=limit, page_token=page_token))
+
+    def iterate(self, filter: str = "", **where: Unpack[Where]) -> Iterator[RunSummary]:
+        """Yield every run that filter and keywords take, page by page; see `list`."""
+        wanted = listing.filter_of(filter, where)
+        return listing.iterate_in_place(self._connection.sessions.blocking, wanted)
+
+    def count(self, filter: str = "", **where: Unpack[Where]) -> int:
+        """Return how many runs filter and keywords take; see `list`."""
+        session = self._connection.sessions.blocking()
+        return run_in_place(listing.count(session, listing.filter_of(filter, where)))
+
+    def count_by(self, name: str, filter: str = "", **where: Unpack[Where]) -> dict[str, int]:
+        """Return how many of these runs have each "status", "type", or value of an attribute."""
+        session = self._connection.sessions.blocking()
+        return run_in_place(listing.count_by(session, listing.filter_of(filter, where), name))
+
+    def batch(
+        self,
+        filter: str,
+        *,
+        id: str | None = None,
+        rps: float = BATCH_RPS_DEFAULT,
+        **where: Unpack[Where],
+    ) -> Batch:
+        """Return a batch over the runs that filter and keywords take; see `Batch`.
+
+        Args:
+            filter: See `list`.
+            id: The same id again goes on with the same batch; without one, an id is made up.
+            rps: Requests a second.
+            where: See `Where`.
+
+        Raises:
+            InvalidFilter, UsageError: It says nothing; names the place.
+        """
+        options = BatchOptions(rps=rps) if id is None else BatchOptions(id=id, rps=rps)
+        wanted = listing.filter_of(filter, where)
+        return Batch(self._connection.sessions.blocking, wanted, options)
+
+    def reindex(self, *, progress: Callable[[int], None] = lambda done: None) -> Reindexed:
+        """Make the indexes that listings use anew, from the histories; while everything runs."""
+        return reindex(self.store, progress=progress)
 
     def export_open(self, folder: str | Path, *, type: str | None = None) -> Exported:
         """Write the history of every open run into `folder`; see `exporting.export_open`."""

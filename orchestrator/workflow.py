@@ -41,6 +41,11 @@ from orchestrator.core.saga import Saga
 from orchestrator.core.saga import Saga as saga
 from orchestrator.core.signals import on_signal, signal, signals
 from orchestrator.core.update_face import all_handlers_finished, on_update
+from orchestrator.core.visibility import (
+    set_current_details,
+    upsert_memo,
+    upsert_search_attributes,
+)
 from orchestrator.core.waits import as_completed, wait
 
 __all__ = [
@@ -63,11 +68,14 @@ __all__ = [
     "random",
     "rng",
     "saga",
+    "set_current_details",
     "signal",
     "signals",
     "sleep",
     "step",
     "time",
+    "upsert_memo",
+    "upsert_search_attributes",
     "uuid4",
     "wait",
     "wait_condition",

@@ -54,8 +54,9 @@ async def start(
     definition: WorkflowDefinition,
     args: list[Json],
     kwargs: dict[str, Json],
+    said: Mapping[str, Json],
 ) -> int:
-    """Open a run and return its number.
+    """Open a run and return its number; `said` is what `StartOptions.as_body` returned.
 
     Raises:
         RunExists: A run of this id is open, started by another request.
@@ -68,6 +69,7 @@ async def start(
         "args": args,
         "kwargs": kwargs,
         "request_id": request_id,
+        **said,
     }
     answer = await session.resend(
         lambda: session.store.start(workflow_id, request_id=request_id, body=body)
@@ -96,14 +98,17 @@ async def signal(
     return signal_id
 
 
-async def cancel(session: Session, target: Target, reason: str) -> None:
-    """Ask the run to stop; its code may clean up.  Raises what `signal` does."""
-    await _request(session, target, Kind.CANCEL, reason)
+async def cancel(session: Session, target: Target, reason: str, request_id: str = "") -> None:
+    """Ask the run to stop; its code may clean up.  Raises what `signal` does.
+
+    The same request id again is the same request, and changes nothing.
+    """
+    await _request(session, target, Kind.CANCEL, reason, request_id)
 
 
-async def terminate(session: Session, target: Target, reason: str) -> None:
-    """End the run without its code, but with its compensations; raises what `signal` does."""
-    await _request(session, target, Kind.TERMINATE, reason)
+async def terminate(session: Session, target: Target, reason: str, request_id: str = "") -> None:
+    """End the run without its code, but with its compensations; as `cancel`."""
+    await _request(session, target, Kind.TERMINATE, reason, request_id)
 
 
 async def query(
@@ -163,8 +168,10 @@ async def resolve(
     _check_posted(target, posted)
 
 
-async def _request(session: Session, target: Target, kind: Kind, reason: str) -> None:
-    request_id = new_request_id()
+async def _request(
+    session: Session, target: Target, kind: Kind, reason: str, request_id: str
+) -> None:
+    request_id = request_id or new_request_id()
     body: dict[str, Json] = {"reason": reason, "request_id": request_id}
     await _deliver(session, target, kind, body, request_id)
 

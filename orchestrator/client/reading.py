@@ -47,11 +47,6 @@ from orchestrator.store.ports import RunKey, StoredEvent
 
 T = TypeVar("T")
 
-#: Rows a listing returns unless told otherwise.
-LIST_LIMIT = 100
-#: Rows looked at by a listing that filters; beyond it, name a narrower filter.
-LIST_SCAN_MAX = 10_000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
@@ -68,21 +63,6 @@ class Verification:
         return self.bad_seq is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which runs a listing is about; None takes every type, or every status."""
-
-    open: bool
-    closed: bool
-    type: str | None
-    status: str | None
-    limit: int
-
-    def has(self, run: RunSummary) -> bool:
-        """Return whether `run` is one of them."""
-        return self.type in (None, run.type) and self.status in (None, run.status)
-
-
 async def describe(session: Session, target: Target) -> RunSummary:
     """Return the run at a glance.
 
@@ -95,6 +75,11 @@ async def describe(session: Session, target: Target) -> RunSummary:
     latest = summary_of(target.workflow_id, row)
     if target.run in (0, latest.run):
         return latest
+    (row,) = await session.resend(
+        lambda: session.store.read_rows([(target.workflow_id, target.run)])
+    )
+    if row is not None:
+        return summary_of(target.workflow_id, row)
     return await _describe_earlier(session, target)
 
 
@@ -201,16 +186,6 @@ def verify_chain(key: RunKey, stored: Sequence[StoredEvent]) -> Verification:
     return Verification(events=len(stored))
 
 
-async def list_runs(session: Session, wanted: Wanted) -> list[RunSummary]:
-    """Return the wanted ones of the newest ``LIST_SCAN_MAX`` runs, newest first."""
-    count = LIST_SCAN_MAX if wanted.type or wanted.status else wanted.limit
-    rows = await session.resend(
-        lambda: session.store.list_runs(open=wanted.open, closed=wanted.closed, count=count)
-    )
-    summaries = (summary_of(row["workflow_id"], row) for row in rows)
-    return [each for each in summaries if wanted.has(each)][: wanted.limit]
-
-
 def result_type(definition: WorkflowDefinition | None) -> Any:
     """Return what the workflow's function says it returns; None where it says nothing."""
     if definition is None:
@@ -252,7 +227,7 @@ async def _stored(session: Session, target: Target) -> list[StoredEvent]:
 
 
 async def _describe_earlier(session: Session, target: Target) -> RunSummary:
-    """Return a run that is no longer the latest of its id, from its history."""
+    """Return a run that is no longer the latest of its id, and has no row, from its history."""
     key = RunKey(workflow_id=target.workflow_id, run=target.run)
     stored = await session.resend(lambda: session.store.read_history(key))
     events = [history_event_of(entry).event for entry in stored]
@@ -260,7 +235,7 @@ async def _describe_earlier(session: Session, target: Target) -> RunSummary:
         raise RunNotFound(f"{target.workflow_id} run {target.run}")
     ended = next((event for event in reversed(events) if isinstance(event, ENDINGS)), None)
     assert ended is not None, "a run that another one follows has ended"
-    state, failure = _end_of(ended)
+    state, failure = end_of(ended)
     return RunSummary(
         workflow_id=key.workflow_id,
         run=key.run,
@@ -276,7 +251,8 @@ async def _describe_earlier(session: Session, target: Target) -> RunSummary:
     )
 
 
-def _end_of(ended: Event) -> tuple[RunState, Failure | None]:
+def end_of(ended: Event) -> tuple[RunState, Failure | None]:
+    """Return the status that an ending leads to, and the failure: None where it completed."""
     match ended:
         case RunFailed():
             return RunState.FAILED, ended.failure

@@ -1,14 +1,16 @@
 """A workflow as its module and its clients hold it: callable for tests, startable for real."""
 
+import copy
 import functools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from orchestrator.client import messages, with_start
 from orchestrator.client.handle import AsyncRunHandle, RunHandle, Sessions
 from orchestrator.client.ids import checked_workflow_id, new_workflow_id
 from orchestrator.client.messages import Target
 from orchestrator.client.port import run_in_place
+from orchestrator.client.start_options import StartOptions, StartSettings, start_options
 from orchestrator.client.update_handle import AsyncUpdateHandle, Timeout, UpdateHandle
 from orchestrator.client.with_start import ToStart
 from orchestrator.core.definition import WorkflowDefinition
@@ -49,6 +51,7 @@ class Workflow(Generic[P, R]):
         self._sessions = sessions
         self.definition = definition
         self.aio: AsyncWorkflow[P, R] = AsyncWorkflow(self)
+        self._options = StartOptions()
 
     @property
     def name(self) -> str:
@@ -61,6 +64,18 @@ class Workflow(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name}>"
+
+    def options(self, **settings: Unpack[StartSettings]) -> "Workflow[P, R]":
+        """Return this workflow with settings for its starts; see `StartOptions`.
+
+        Raises:
+            UsageError: A setting that there is not.  What a setting may hold is checked by the
+                start, before anything is sent.
+        """
+        bound = copy.copy(self)
+        bound._options = start_options(settings)
+        bound.aio = AsyncWorkflow(bound)
+        return bound
 
     def start(self, *args: Any, id: str | None = None, **kwargs: Any) -> RunHandle[R]:
         """Open a run and return its handle; everything else is the function's input.
@@ -163,7 +178,10 @@ class Workflow(Generic[P, R]):
         input_args, input_kwargs = self.encode_input(tuple(args), kwargs or {})
         sessions = self._sessions
         session = sessions.on_running_loop() if on_running_loop else sessions.blocking()
-        run = await messages.start(session, workflow_id, self.definition, input_args, input_kwargs)
+        said = self._options.as_body(session.codec)
+        run = await messages.start(
+            session, workflow_id, self.definition, input_args, input_kwargs, said
+        )
         return Target(workflow_id=workflow_id, run=run, definition=self.definition)
 
 

@@ -23,11 +23,16 @@ from orchestrator.core.children import (
 )
 from orchestrator.core.errors import ContinueAsNew, UsageError
 from orchestrator.core.execution import Execution
-from orchestrator.core.limits import HISTORY_EVENTS_SUGGESTED, WORKFLOW_ID_CHARS_MAX
+from orchestrator.core.limits import (
+    HISTORY_EVENTS_SUGGESTED,
+    SUMMARY_BYTES_MAX,
+    WORKFLOW_ID_CHARS_MAX,
+)
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.options import StepOptions
 from orchestrator.core.retry import Retry
 from orchestrator.core.run_info import RunInfo
+from orchestrator.core.search_attributes import checked_text
 from orchestrator.core.steps import OPTION_NAMES, Step, order_of
 from orchestrator.core.values import digest
 
@@ -71,6 +76,7 @@ class StepSettings(TypedDict, total=False):
     schedule_to_close: timedelta | None
     heartbeat: timedelta | None
     local: bool
+    summary: str
 
 
 class StepCall:
@@ -145,6 +151,7 @@ _OPTION_TYPES: dict[str, type] = {
     "priority": int,
     "retry": Retry,
     "local": bool,
+    "summary": str,
     **dict.fromkeys(
         ("schedule_to_start", "start_to_close", "schedule_to_close", "heartbeat"), timedelta
     ),
@@ -239,10 +246,38 @@ async def _end_of_child(execution: Execution, ordered: Child) -> Any:
     return ordered.result(execution.definition.codec)
 
 
-async def sleep(duration: timedelta | float) -> None:
-    """Wait; a durable timer, which costs nothing meanwhile.  Zero or less only lets others run."""
-    current("sleep()")
-    await asyncio.sleep(seconds(duration))
+async def sleep(duration: timedelta | float, *, summary: str = "") -> None:
+    """Wait; a durable timer, which costs nothing meanwhile.  Zero or less only lets others run.
+
+    Args:
+        duration: How long.
+        summary: What for, in one line, for people.
+
+    Raises:
+        UsageError, PayloadTooLarge: The summary is no text, or beyond its bound.
+    """
+    execution = current("sleep()")
+    checked_text("summary of a timer", summary, SUMMARY_BYTES_MAX)
+    if not summary or seconds(duration) <= 0:
+        await asyncio.sleep(seconds(duration))
+        return
+    # What asyncio.sleep does, callback by callback: a summary that comes or goes with a deploy
+    # changes nothing of the order.
+    future = execution.loop.create_future()
+    execution.timer_summary = summary
+    try:
+        handle = execution.loop.call_later(seconds(duration), _wake, future)
+    finally:
+        execution.timer_summary = ""
+    try:
+        await future
+    finally:
+        handle.cancel()
+
+
+def _wake(future: "asyncio.Future[None]") -> None:
+    if not future.cancelled():
+        future.set_result(None)
 
 
 async def wait_condition(

@@ -5,6 +5,7 @@ OrchestratorError             base; caught only at a process boundary
 │   ├── ConfigurationError    the store, the broker or a setting does not fit
 │   ├── InvalidWorkflowId     the id cannot be part of a key
 │   ├── InvalidPayload        input, signal or query argument that does not validate
+│   ├── InvalidFilter         a filter over runs that says nothing; names the place
 │   ├── PayloadTooLarge       JSON beyond its bound
 │   ├── UnknownWorkflow       no workflow of that name in this app
 │   ├── UnknownQuery          the workflow has no query of that name
@@ -88,6 +89,22 @@ class InvalidPayload(UsageError):
 
     def __str__(self) -> str:
         return f"{self.subject} does not validate: {self.reason}"
+
+
+class InvalidFilter(UsageError):
+    """A filter over runs, or the token of a page, that cannot be read; `at` counts from 1."""
+
+    def __init__(self, filter: str, at: int, reason: str) -> None:
+        super().__init__(filter, at, reason)
+        self.filter = filter
+        self.at = at
+        self.reason = reason
+
+    def __str__(self) -> str:
+        begin = max(0, self.at - 21)
+        near = self.filter[begin : self.at + 20]
+        place = f"at character {self.at}, near {near!r}" if near else f"at character {self.at}"
+        return f"filter, {place}: {self.reason}"
 
 
 class PayloadTooLarge(UsageError):

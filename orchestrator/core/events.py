@@ -46,6 +46,7 @@ class RunStarted(Event):
     is {} or ``{"workflow": id, "run": number, "child": number}``: who ordered it.  A run that
     continues another names the one before it and the first of the chain, and `seen`: digests of
     the ids of signals that the chain has taken lately, and `watchers`: who waits for its end.
+    `search_attributes`, `memo`, `summary` and `details`: see `core.search_attributes`.
     """
 
     workflow: str
@@ -63,6 +64,10 @@ class RunStarted(Event):
     first_run: int = 0
     seen: list[str] = field(default_factory=list)
     watchers: list[dict[str, Json]] = field(default_factory=list)
+    search_attributes: dict[str, Json] = field(default_factory=dict)
+    memo: dict[str, Json] = field(default_factory=dict)
+    summary: str = ""
+    details: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +224,7 @@ class StepScheduled(Event):
     undo: str | None = _untold(None)
     compensates: int | None = None
     saga: int | None = None
+    summary: str = _untold("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +265,7 @@ class TimerStarted(Event):
     timer: int
     duration_ms: int
     due_at_ms: int = _untold(0)
+    summary: str = _untold("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,6 +381,27 @@ class SagaCommitted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SearchAttributesUpserted(Event):
+    """The workflow says what it is found by; null removes.  See `core.search_attributes`."""
+
+    attributes: dict[str, Json] = _untold(factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoUpserted(Event):
+    """The workflow keeps something for its readers; null removes."""
+
+    memo: dict[str, Json] = _untold(factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentDetailsSet(Event):
+    """The workflow tells people where it stands."""
+
+    details: str = _untold("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunCompleted(Event):
     """The workflow returned."""
 
@@ -434,6 +462,9 @@ Command: TypeAlias = Union[
     CompensationStarted,
     CompensationCompleted,
     SagaCommitted,
+    SearchAttributesUpserted,
+    MemoUpserted,
+    CurrentDetailsSet,
     RunCompleted,
     RunFailed,
     RunCancelled,

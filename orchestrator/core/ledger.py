@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.core import events as e
 from orchestrator.core.options import StepOptions
+from orchestrator.core.search_attributes import merged
 from orchestrator.core.states import (
     RUN_TERMINAL,
     RunFact,
@@ -91,6 +92,9 @@ class Ledger:
     parked: set[int] = field(default_factory=set)
     #: Steps that a saga would have to undo if it failed now, by saga.
     undoable: dict[int, set[int]] = field(default_factory=dict)
+    search_attributes: dict[str, Json] = field(default_factory=dict)
+    memo: dict[str, Json] = field(default_factory=dict)
+    current_details: str = ""
 
     @property
     def has_obligations(self) -> bool:
@@ -129,6 +133,7 @@ class Ledger:
                 self.started = event
                 self.seen.update(event.seen)
                 self.watchers.extend(event.watchers)
+                self.search_attributes, self.memo = event.search_attributes, event.memo
                 self._move(RunFact.STARTED)
             case e.StepScheduled():
                 options = StepOptions.from_json(event.options)
@@ -221,6 +226,12 @@ class Ledger:
                 self._close(RunFact.CONTINUED_AS_NEW, event)
             case e.SagaCommitted():
                 self.undoable.pop(event.saga, None)
+            case e.SearchAttributesUpserted():
+                self.search_attributes = merged(self.search_attributes, event.attributes)
+            case e.MemoUpserted():
+                self.memo = merged(self.memo, event.memo)
+            case e.CurrentDetailsSet():
+                self.current_details = event.details
             case e.GeneratorOpened() | e.SignalRefused() | e.OutcomeRefused() | e.RequestRejected():
                 pass  # Facts for people; nothing is outstanding because of them.
             case e.UpdateAccepted():

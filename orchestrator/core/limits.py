@@ -25,6 +25,25 @@ FAILURE_TRACEBACK_CHARS_MAX = 16_000
 #: Depth of a chain of causes that a failure records.
 FAILURE_CAUSES_MAX = 5
 
+#: Search attributes of one run, and the size of one: each is an entry in two indexes or more.
+SEARCH_ATTRIBUTES_MAX = 64
+SEARCH_ATTRIBUTE_NAME_CHARS_MAX = 64
+SEARCH_ATTRIBUTE_BYTES_MAX = 1_024
+#: Texts in an attribute that is a list; each is an index entry.
+SEARCH_ATTRIBUTE_ITEMS_MAX = 32
+#: A memo as JSON: every listing carries it.
+MEMO_BYTES_MAX = 64 * 1024
+#: What people read of a run, a step or a timer: one line, and a page.
+SUMMARY_BYTES_MAX = 400
+DETAILS_BYTES_MAX = 20_000
+#: Characters of a filter, and the comparisons in it.
+FILTER_CHARS_MAX = 8_000
+FILTER_TERMS_MAX = 200
+#: Runs on one page of a listing; also rows looked at between two answers of the store.
+LIST_PAGE_MAX = 1_000
+#: Requests a batch operation sends in a second unless told otherwise.
+BATCH_RPS_DEFAULT = 50
+
 #: Events in one history.  Replay is O(events); beyond it the run is parked, never ended.
 HISTORY_EVENTS_MAX = 50_000
 #: Events from which a workflow is advised to continue as new: a replay of that many is a matter of
@@ -113,3 +132,11 @@ assert INBOX_BLOCK_MS + BALANCE_INTERVAL_MS < 1_000, "a clean stop hands over wi
 assert HISTORY_EVENTS_SUGGESTED < HISTORY_EVENTS_WARNED < HISTORY_EVENTS_MAX
 assert INLINE_BYTES_MAX <= PAYLOAD_BYTES_MAX < EVENT_BYTES_MAX
 assert INLINE_BYTES_MAX < BLOB_BYTES_MAX
+assert (
+    PAYLOAD_BYTES_MAX
+    + MEMO_BYTES_MAX
+    + SEARCH_ATTRIBUTES_MAX * (SEARCH_ATTRIBUTE_NAME_CHARS_MAX + SEARCH_ATTRIBUTE_BYTES_MAX)
+    + DETAILS_BYTES_MAX
+    < EVENT_BYTES_MAX
+), "a start with all that it may carry is one event"
+assert SUMMARY_BYTES_MAX < DETAILS_BYTES_MAX < PAYLOAD_BYTES_MAX

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from orchestrator.core.limits import SUMMARY_BYTES_MAX
 from orchestrator.core.retry import Retry
+from orchestrator.core.search_attributes import checked_text
 from orchestrator.core.values import Json
 
 
@@ -34,6 +36,10 @@ class StepOptions:
         heartbeat: Longest silence between two heartbeats of one attempt.
         local: Run inside the orchestrator, for what takes milliseconds.
         until_done: Never given up: after its last attempt the step is parked, for a person.
+        summary: One line for people; recorded beside the options.
+
+    Raises:
+        UsageError, PayloadTooLarge: The summary is no text, or beyond its bound.
     """
 
     queue: str | None = None
@@ -45,6 +51,10 @@ class StepOptions:
     heartbeat: timedelta | None = None
     local: bool = False
     until_done: bool = False
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        checked_text("summary of a step", self.summary, SUMMARY_BYTES_MAX)
 
     @property
     def schedule_to_start_ms(self) -> int:

@@ -47,6 +47,8 @@ class Orders:
         self._children: dict[int, Child] = {}
         self._child_count = 0
         self._timer_count = 0
+        #: Of the timer that is about to be started, for people.
+        self.timer_summary = ""
 
     def issue(self, command: Command) -> None:
         """Record a command."""
@@ -95,6 +97,7 @@ class Orders:
                 undo=undo,
                 compensates=compensates,
                 saga=saga,
+                summary=order.summary,
             )
         )
         self._step_count = number
@@ -146,6 +149,7 @@ class Orders:
                 timer=timer,
                 duration_ms=duration_ms,
                 due_at_ms=self.now_ms + duration_ms,
+                summary=self.timer_summary,
             )
         )
         self._timer_count = timer

@@ -1,8 +1,11 @@
 """What a run may know of itself: all of it is in its history."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from orchestrator.core.events import RunStarted
+from orchestrator.core.search_attributes import SearchValue, decode_attributes
+from orchestrator.core.values import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +18,7 @@ class ParentInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """What `workflow.info` returns.
+    """What `workflow.info` returns; attributes and memo as they are now.
 
     `first_run` is the number of the first run of the chain, `continued_from` of the one before.
     `history_length` counts the events up to the input of this activation.
@@ -27,6 +30,8 @@ class RunInfo:
     version: str
     started_at_ms: int
     parent: ParentInfo | None = None
+    search_attributes: Mapping[str, SearchValue] = field(default_factory=dict)
+    memo: Mapping[str, Json] = field(default_factory=dict)
     first_run: int = 1
     continued_from: int | None = None
     history_length: int = 0
@@ -45,6 +50,8 @@ class RunInfo:
             parent=ParentInfo(workflow_id=str(by["workflow"]), run=int(str(by["run"])))
             if by
             else None,
+            search_attributes=decode_attributes(started.search_attributes),
+            memo=started.memo,
             first_run=started.first_run or run,
             continued_from=started.continued_from or None,
         )

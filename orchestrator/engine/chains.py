@@ -52,6 +52,14 @@ def continue_run(turn: Turn, asked: e.RunContinuedAsNew, unread: Sequence[Signal
             for one in unread
         ],
     }
+    for name, value in (
+        ("search_attributes", turn.ledger.search_attributes),
+        ("memo", turn.ledger.memo),
+        ("summary", started.summary),
+        ("details", started.details),
+    ):
+        if value:
+            body[name] = value
     if started.parent:
         body["parent"] = started.parent
     if turn.ledger.watchers:

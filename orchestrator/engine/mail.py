@@ -10,6 +10,7 @@ from orchestrator.engine.chains import carried_in, signal_digest
 from orchestrator.engine.children import parent_in
 from orchestrator.engine.externals import Externals
 from orchestrator.engine.turn import Turn
+from orchestrator.engine.visible import fields_of_started
 
 #: Numbered decisions of this engine; a run keeps those it was born with (S9).
 FLAGS = (1,)
@@ -46,9 +47,14 @@ class Mail:
                 python=platform.python_version(),
                 request_id=str(body.get("request_id") or ""),
                 parent=parent_in(body),
+                search_attributes=_object_in(body, "search_attributes"),
+                memo=_object_in(body, "memo"),
+                summary=str(body.get("summary") or ""),
+                details=str(body.get("details") or ""),
                 **_chain_in(body),
             )
         )
+        self._turn.draft.fields.update(fields_of_started(self._turn.inputs[-1]))
         self._turn.inputs.extend(carried_in(body, self._turn.at_ms))
         if "continued_from" in body:
             self._turn.draft.fields["start"] = ""
@@ -144,3 +150,8 @@ def _chain_in(body: Mapping[str, Json]) -> dict[str, Any]:
     """Return what a start says of the chain that its run is part of; {} for a chain of one."""
     names = ("continued_from", "first_run", "seen", "watchers")
     return {name: body[name] for name in names if body.get(name)}
+
+
+def _object_in(body: Mapping[str, Json], name: str) -> dict[str, Json]:
+    value = body.get(name)
+    return value if isinstance(value, dict) else {}

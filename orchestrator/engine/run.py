@@ -34,6 +34,7 @@ from orchestrator.engine.questions import Questions
 from orchestrator.engine.references import as_recorded, with_values
 from orchestrator.engine.turn import Tools, Turn
 from orchestrator.engine.undelivered import Undelivered, turned_away
+from orchestrator.engine.visible import fields_of
 from orchestrator.store.ports import (
     AttemptKey,
     InboxEntry,
@@ -318,6 +319,7 @@ class LiveRun:
             case e.TimerCancelled():
                 draft.remove_timer(draft.timer(TimerKind.SLEEP, command.timer))
             case _:
+                draft.fields.update(fields_of(command, self._turn.ledger))
                 self._externals.send(command)  # The others mean nothing to the store.
 
     def _end(self, ending: e.Event, data: bytes) -> None:
@@ -327,7 +329,8 @@ class LiveRun:
         draft.close(at_ms)
         draft.append(ending, data)
         if isinstance(ending, e.RunContinuedAsNew):
-            return  # The row is the next run's, and the parent is told of the chain's end.
+            draft.fields["closed_at_ms"] = str(at_ms)
+            return  # Parent and watchers are told of the chain's end.
         result, failure = outcome_of(ending)
         draft.fields |= fields_of_end(at_ms, result, failure)
         self._externals.tell_watchers(ending)

@@ -18,6 +18,7 @@ from orchestrator.store import memory_attempts, memory_starts
 from orchestrator.store.clocks import Clock, SystemClock
 from orchestrator.store.keys import partition_of
 from orchestrator.store.memory_commit import apply_commit
+from orchestrator.store.memory_finding import MemoryRunIndex
 from orchestrator.store.memory_keys import MemoryKeys
 from orchestrator.store.memory_partition import Lease, Partition, id_order
 from orchestrator.store.ports import (
@@ -45,7 +46,7 @@ from orchestrator.store.ports import (
 STEP_FIELDS = ("attempt", "state", "claim", "details", "heartbeat_at_ms")
 
 
-class MemoryStore(MemoryKeys):
+class MemoryStore(MemoryRunIndex, MemoryKeys):
     """See `OwnerStore`, `WorkerStore` and `ClientStore`.
 
     Args:
@@ -361,18 +362,3 @@ class MemoryStore(MemoryKeys):
             logs = self._of(key.workflow_id).logs
             self._wait_until(lambda: len(logs.get(key, ())) > after_seq, wait_ms)
             return len(logs.get(key, ())) > after_seq
-
-    def list_runs(
-        self,
-        *,
-        open: bool,
-        closed: bool,
-        count: int,
-    ) -> list[dict[str, str]]:
-        """See `ClientStore.list_runs`.  Each id is listed once, with its latest run."""
-        with self._changed:
-            found = [
-                one for part in self._parts for one in part.list_runs(open=open, closed=closed)
-            ]
-            found.sort(key=lambda row: row[0], reverse=True)
-            return [{**row, "workflow_id": workflow_id} for (_, workflow_id), row in found[:count]]

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from orchestrator.core.limits import JOINED_REQUESTS_MAX
 from orchestrator.core.values import Json, canonical
+from orchestrator.store import memory_index
 from orchestrator.store.memory_partition import Partition
-from orchestrator.store.ports import Kind, Start, StartAnswer
+from orchestrator.store.ports import Kind, RunKey, Start, StartAnswer
+from orchestrator.store.rows import fields_of_start
 
 Message = tuple[Kind, Mapping[str, Json]]
 
@@ -38,16 +40,26 @@ def start(
         "request": request_id,
         "started_at_ms": str(now_ms),
         "seq": "0",
+        **fields_of_start(body),
     }
     if joined:
         # These requests are of the id, not of the run.
         row["joined"] = " ".join(joined)
-    part.rows[workflow_id] = row
+    replace_row(part, workflow_id, row)
     part.open[workflow_id] = now_ms
     _post(part, workflow_id, run, (Kind.START, body))
     if message is not None:
         _post(part, workflow_id, run, message)
     return _answer(StartAnswer.STARTED, row)
+
+
+def replace_row(part: Partition, workflow_id: str, row: dict[str, str]) -> None:
+    """Make `row` the id's latest, and keep the one before under its own run."""
+    before = part.rows.get(workflow_id)
+    if before is not None:
+        part.past[RunKey(workflow_id=workflow_id, run=int(before["run"]))] = before
+    part.rows[workflow_id] = row
+    memory_index.add(part, workflow_id, row)
 
 
 def _post(part: Partition, workflow_id: str, run: int, message: Message) -> None:

@@ -30,6 +30,7 @@ from enum import Enum
 from typing import Protocol
 
 from orchestrator.core.values import Json
+from orchestrator.store.index_ports import RunIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +237,8 @@ class Commit:
         expected_head: The chain's head after that event.
         events: What to append, in order, each with the head after it.
         inbox_ids: Inbox entries that these events record, or that need no record.
-        fields: Of the run's row, to set: status, result, … as text.
+        fields: Of the run's row, to set: status, result, … as text.  The run's indexes follow
+            status and attributes (I1).
         steps_sent: Attempts now on their way: the step's row becomes this attempt, "scheduled"
             (or, where `local`, "claimed", with a claim in the claim set).
         steps_resting: Steps that wait for a back-off or a person: no attempt is current.
@@ -394,7 +396,8 @@ class OwnerStore(Protocol):
         """Return the fields of the id's latest run, or None.
 
         Fields: run, status, type, request, started_at_ms, seq, head, and, once they exist,
-        version, state, result, failure, closed_at_ms, blocked, joined; of a run that continues
+        version, state, result, failure, closed_at_ms, blocked, joined; as JSON attributes, names
+        of their indexes, memo, summary, details and current_details; of a run that continues
         another also first, the number of the chain's first run, and, until it begins, start.
         """
         ...
@@ -550,7 +553,7 @@ class Posted:
     status: str
 
 
-class ClientStore(Protocol):
+class ClientStore(RunIndex, Protocol):
     """What a client needs, beside `find_row` and `read_history` as in `OwnerStore`."""
 
     def start(
@@ -564,7 +567,8 @@ class ClientStore(Protocol):
         """Open the next run of an id and post its START, in one act (H8).
 
         Body: workflow (the type's name), args, kwargs, request_id; of a child also parent
-        (workflow, run, child).
+        (workflow, run, child).  Where there are any: search_attributes and memo, objects, summary
+        and details, texts; the row has them from now on.
 
         With a `message` (its kind and its body, as `post` takes them) it is posted in the same act:
         behind the START, or to the run that is open, and then the answer is EXISTS.  Repeated under
@@ -594,8 +598,4 @@ class ClientStore(Protocol):
 
     def wait_for_event(self, key: RunKey, *, after_seq: int, wait_ms: int) -> bool:
         """Wait until the history has an event beyond `after_seq`; False after `wait_ms`."""
-        ...
-
-    def list_runs(self, *, open: bool, closed: bool, count: int) -> list[dict[str, str]]:
-        """Return rows as `find_row`, each with ``workflow_id``, newest first, up to `count`."""
         ...

@@ -18,6 +18,7 @@ ERRORS: list[BaseException] = [
     errors.ConfigurationError("store", "nothing", "give it an address"),
     errors.InvalidWorkflowId("a b", "has a blank"),
     errors.InvalidPayload("input", "total: not a number"),
+    errors.InvalidFilter("a = = 1", 5, "found '=', wanted a value"),
     errors.PayloadTooLarge("input", 10, 5),
     errors.UnknownWorkflow("order", ("travel",)),
     errors.UnknownQuery("w-1", "count", ("stack",)),

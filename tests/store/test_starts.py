@@ -84,10 +84,10 @@ def test_odd_ids_are_kept_apart_and_come_back_whole(world: World, workflow_id: s
     assert world.store.list_blocked(world.partition(workflow_id)) == [key]
     world.store.post(workflow_id, Kind.SIGNAL, {"signal": "s"})
     assert [entry.workflow_id for entry in world.inbox(workflow_id)] == [workflow_id]
-    (row,) = world.store.list_runs(open=True, closed=True, count=9)
+    (row,) = world.listed()
     assert row["workflow_id"] == workflow_id
     world.commit(key, ["end"], closed_at_ms=5)
-    (row,) = world.store.list_runs(open=True, closed=True, count=9)
+    (row,) = world.listed()
     assert row["workflow_id"] == workflow_id
 
 

@@ -23,6 +23,8 @@ PARAMETERS_MAX = 6
 LONGER_FILES = {
     "orchestrator/core/errors.py": "one tree: every exception, by what the caller does about it",
     "orchestrator/core/events.py": "one family: every fact a history can hold, and its bytes",
+    "orchestrator/engine/owner.py": "one cycle: what is read, decided, committed and acted upon",
+    "orchestrator/engine/run.py": "one run: what arrives, what it leads to, how it ends or rests",
     "orchestrator/store/ports.py": "one contract: what three kinds of callers may rely on",
 }
 #: Functions, as "file::qualified name", that stay longer.

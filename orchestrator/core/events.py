@@ -231,6 +231,18 @@ class GeneratorOpened(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PatchMarked(Event):
+    """The run takes the new branch of `patch` from `activation` on; see `core.patches`.
+
+    One that is `deprecated` may be missing in the code: nothing asks for the patch any more.
+    """
+
+    patch: str
+    activation: int
+    deprecated: bool = _untold(False)  # noqa: FBT003 - a field's default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignalRefused(Event):
     """The workflow asked for a signal and could not take the payload it found; it waits on."""
 
@@ -298,6 +310,7 @@ Command: TypeAlias = Union[
     TimerStarted,
     TimerCancelled,
     GeneratorOpened,
+    PatchMarked,
     SignalRefused,
     CompensationStarted,
     CompensationCompleted,

@@ -40,6 +40,7 @@ from orchestrator.core.events import (
 from orchestrator.core.limits import CALLBACKS_PER_ACTIVATION_MAX
 from orchestrator.core.mailbox import Mailbox
 from orchestrator.core.orders import Orders
+from orchestrator.core.patches import Patches
 from orchestrator.core.queries import Queries
 from orchestrator.core.values import Json
 
@@ -103,6 +104,7 @@ class Execution(Orders):
         self.mailbox = Mailbox()
         self.queries = Queries()
         self.conditions = Conditions()
+        self.patches = Patches()
         self.random: Random | None = None
         self._seed = ""
         self._generators: dict[str, Generator] = {}
@@ -130,6 +132,7 @@ class Execution(Orders):
         commands: list[Command] = []
         self._commands = commands
         self.places = []
+        self.patches.activation += 1
         if self.is_finished:
             return commands
         self.is_usable = False

@@ -184,7 +184,13 @@ class Ledger:
                 self._close(RunFact.TERMINATED, event)
             case e.SagaCommitted():
                 self.undoable.pop(event.saga, None)
-            case e.GeneratorOpened() | e.SignalRefused() | e.OutcomeRefused() | e.RequestRejected():
+            case (
+                e.GeneratorOpened()
+                | e.PatchMarked()
+                | e.SignalRefused()
+                | e.OutcomeRefused()
+                | e.RequestRejected()
+            ):
                 pass  # Facts for people; nothing is outstanding because of them.
             case _:
                 raise AssertionError(f"the ledger does not know {type(event).__name__}")

@@ -101,7 +101,7 @@ def patches_in(events: Sequence[Event]) -> Patches:
             found.decided = before
         elif kind is RunUnblocked:
             is_blocked = False
-            before, found.decided = found.decided, activation
+            found.decided = activation
     return found
 
 

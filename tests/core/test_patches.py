@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from orchestrator import workflow
 from orchestrator.core.errors import ActivationFailed, ForbiddenInWorkflow, NondeterminismError
 from orchestrator.core.events import (
+    COMMANDS,
     Event,
     Input,
     PatchMarked,
@@ -25,7 +26,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.limits import PATCH_ID_CHARS_MAX
 from orchestrator.core.replay import Replayed, replay
-from tests.core.driver import START_MS, Driver, define, tasks_of
+from tests.core.driver import START_MS, Driver, define, kinds, tasks_of
 
 Drive = Callable[..., Driver]
 Function = Callable[..., Awaitable[Any]]
@@ -155,6 +156,43 @@ def test_what_a_blocked_run_owes_is_decided_by_the_new_code_and_replays_the_same
     again.execution.close()
 
 
+def test_what_an_unblocked_run_decided_without_ordering_keeps_the_old_branch(drive: Drive) -> None:
+    history = list(drive(old_loop).history)
+    history += [signal(1), RunBlocked(at_ms=START_MS, kind="bug", message="no"), signal(2)]
+    history.append(RunUnblocked(at_ms=START_MS))
+    replayed = replayed_as(new_loop, history)
+    assert replayed.pending == []
+    assert tasks_of(go_on(replayed, history, signal(3))) == ["audit"]  # type: ignore[arg-type]
+    replayed.execution.close()
+
+
+def test_a_run_that_is_blocked_again_at_once_has_decided_nothing(drive: Drive) -> None:
+    history = list(drive(old_loop).history)
+    blocked = RunBlocked(at_ms=START_MS, kind="limit", message="no")
+    history += [signal(1), blocked, signal(2), RunUnblocked(at_ms=START_MS), blocked]
+    replayed = replayed_as(new_loop, history)
+    assert [type(one) for one in replayed.pending] == [PatchMarked, StepScheduled]
+    assert markers(list(replayed.pending))[0].activation == 2
+    replayed.execution.close()
+
+
+def test_an_activation_that_ordered_something_stays_decided_in_a_blocked_run(drive: Drive) -> None:
+    async def old() -> None:
+        await workflow.step("first")
+
+    async def new() -> None:
+        task = asyncio.create_task(workflow.step("first"))
+        await workflow.sleep(0)
+        if workflow.patched("more"):
+            await workflow.step("more")
+        await task
+
+    blocked = RunBlocked(at_ms=START_MS, kind="bug", message="no")
+    replayed = replayed_as(new, [*drive(old).history, blocked])
+    assert replayed.pending == []
+    replayed.execution.close()
+
+
 def test_deprecate_patch_replays_histories_with_the_marker(drive: Drive) -> None:
     run = drive(new_loop)
     run.signal("go")
@@ -204,6 +242,20 @@ def test_a_name_that_cannot_be_is_refused_in_one_sentence(drive: Drive, name: An
 
     with pytest.raises(ActivationFailed, match="patch"):
         drive(flow)
+
+
+def test_code_that_is_unwound_records_no_marker(drive: Drive) -> None:
+    asked: list[bool] = []
+
+    async def flow() -> None:
+        try:
+            await workflow.signal("go")
+        finally:
+            asked.append(workflow.patched("late"))
+
+    run = drive(flow)
+    assert kinds(run.terminate()) == ["RunTerminated"]
+    assert asked, "the code was unwound"
 
 
 def test_a_query_cannot_ask_for_a_patch(drive: Drive) -> None:
@@ -283,8 +335,11 @@ def test_any_old_history_under_patched_code_is_decided_the_same_after_every_kill
     first = alive(program(rounds, known, is_new=True))
     first.execution.close()
     assert not any(known), "what the old code decided keeps the old branch"
+    before_last = 0
     for turn in range(20):
         if turn == blocked_at:
+            # The last input is decided anew if it ordered nothing; what came before it is not.
+            fixed = len(known) if isinstance(history[-1], COMMANDS) else before_last
             history.append(RunBlocked(at_ms=START_MS, kind="bug", message="no"))
             history.extend(signal(1_000 + n) for n in range(owed))
         answers: list[bool] = []
@@ -292,9 +347,11 @@ def test_any_old_history_under_patched_code_is_decided_the_same_after_every_kill
         replayed = alive(program(rounds, answers, is_new=True))
         if turn == blocked_at:
             history += [RunUnblocked(at_ms=START_MS), *replayed.pending]
+            assert answers[:fixed] == known[:fixed], "what was decided is decided anew"
             known = list(answers)
         assert answers == known, "a later replay decides otherwise"
         number += 1
+        before_last = len(answers)
         go_on(replayed, history, next_input(history, number))
         known = list(answers)
         replayed.execution.close()

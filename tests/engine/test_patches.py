@@ -66,7 +66,7 @@ def test_a_loop_that_was_open_at_the_deployment_takes_the_new_branch_from_its_ne
     world.check_chain()
 
 
-@pytest.mark.parametrize("at", range(1, 9))
+@pytest.mark.parametrize("at", range(1, 7))
 @pytest.mark.parametrize("happens", [False, True], ids=["before", "after"])
 def test_an_owner_that_dies_at_a_commit_decides_no_patch_anew(at: int, *, happens: bool) -> None:
     world = world_of(old)

@@ -332,6 +332,36 @@ def uuid4() -> UUID:
     return randomness.uuid4(random())
 
 
+def patched(patch: str) -> bool:
+    """Return True where the run takes the new branch of a change, False where it took the old.
+
+    Runs that begin after the change take the new branch.  A run that was open takes the old one
+    wherever it has already been, and the new one from the first activation that is not recorded
+    yet: the answer may turn from False to True within one run, once.  Where two places must
+    agree, ask once and keep the answer in a variable, or give each place a patch of its own.
+
+    Raises:
+        ForbiddenInWorkflow: Asked in a query's handler, or in a condition.
+        UsageError: `patch` cannot name a patch.
+    """
+    execution = current("patched()")
+    return execution.patches.ask(execution, patch, deprecated=False)
+
+
+def deprecate_patch(patch: str) -> None:
+    """Stand where `patched` stood, once no open run needs the old branch.
+
+    Histories with and without the patch's marker replay.  Once no open run has a marker that
+    `patched` recorded, this call may go too.
+
+    Raises:
+        ForbiddenInWorkflow: Asked in a query's handler, or in a condition.
+        UsageError: `patch` cannot name a patch.
+    """
+    execution = current("deprecate_patch()")
+    execution.patches.ask(execution, patch, deprecated=True)
+
+
 def info() -> RunInfo:
     """Return which run this is."""
     execution = current("info()")

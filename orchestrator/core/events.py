@@ -285,6 +285,18 @@ class GeneratorOpened(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PatchMarked(Event):
+    """The run takes the new branch of `patch` from `activation` on; see `core.patches`.
+
+    One that is `deprecated` may be missing in the code: nothing asks for the patch any more.
+    """
+
+    patch: str
+    activation: int
+    deprecated: bool = _untold(False)  # noqa: FBT003 - a field's default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignalRefused(Event):
     """The workflow asked for a signal and could not take the payload it found; it waits on."""
 
@@ -451,6 +463,7 @@ Command: TypeAlias = Union[
     TimerStarted,
     TimerCancelled,
     GeneratorOpened,
+    PatchMarked,
     SignalRefused,
     UpdateAccepted,
     UpdateRejected,

@@ -46,6 +46,7 @@ from orchestrator.core.handlers import Handlers
 from orchestrator.core.limits import CALLBACKS_PER_ACTIVATION_MAX
 from orchestrator.core.mailbox import Mailbox
 from orchestrator.core.orders import Orders
+from orchestrator.core.patches import Patches
 from orchestrator.core.queries import Queries
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.updates import Updates
@@ -81,6 +82,7 @@ class Execution(Orders):
         self.updates = Updates(self)
         self.externals = Externals(self)
         self.conditions = Conditions()
+        self.patches = Patches()
         self.random: Random | None = None
         self._seed = ""
         self._generators: dict[str, Generator] = {}
@@ -108,6 +110,7 @@ class Execution(Orders):
         commands: list[Command] = []
         self._commands = commands
         self.places = []
+        self.patches.activation += 1
         if self.is_finished:
             return commands
         self.is_usable = False

@@ -232,7 +232,13 @@ class Ledger:
                 self.memo = merged(self.memo, event.memo)
             case e.CurrentDetailsSet():
                 self.current_details = event.details
-            case e.GeneratorOpened() | e.SignalRefused() | e.OutcomeRefused() | e.RequestRejected():
+            case (
+                e.GeneratorOpened()
+                | e.PatchMarked()
+                | e.SignalRefused()
+                | e.OutcomeRefused()
+                | e.RequestRejected()
+            ):
                 pass  # Facts for people; nothing is outstanding because of them.
             case e.UpdateAccepted():
                 pass  # It is in `updates` from its arrival to its outcome.

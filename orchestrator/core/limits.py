@@ -109,6 +109,9 @@ RUN_CACHE_MAX = 1_000
 #: Local steps of one orchestrator that run at a time, in threads.
 LOCAL_THREADS_MAX = 16
 
+#: A patch's name stands in its marker, once per run.
+PATCH_ID_CHARS_MAX = 200
+
 #: A query's answer waits this long for its reader.
 ANSWER_TTL_MS = 60_000
 #: Requests that were told "a run is open, your message is in": kept to know a repetition again.

@@ -8,6 +8,7 @@ R4  A run that was terminated while it was blocked ended without its code: nothi
     its end, and what the code would have ordered since is pending for ever.
 R5  Activations are carried out one by one by whoever bounds them: a bound on one activation says
     nothing of how long a whole history may take.
+R6  A marker of a patch that was deprecated may be missing in the code.
 """
 
 from collections import deque
@@ -25,6 +26,7 @@ from orchestrator.core.events import (
     INPUTS,
     Command,
     Event,
+    PatchMarked,
     RunBlocked,
     RunCompleted,
     RunStarted,
@@ -33,6 +35,7 @@ from orchestrator.core.events import (
     UpdateCompleted,
 )
 from orchestrator.core.execution import Execution
+from orchestrator.core.patches import patches_in
 from orchestrator.core.places import Place, in_words
 from orchestrator.core.queries import waiting_at
 from orchestrator.core.run_info import RunInfo
@@ -83,6 +86,7 @@ def replay(
     info = RunInfo.of(workflow_id, run, started)
     execution = Execution(definition, info, replaying=True)
     execution.updates.verdicts = verdicts_in(events)
+    execution.patches = patches_in(events)
     try:
         return _replayed(execution, events, activate)
     except BaseException:
@@ -103,11 +107,7 @@ def _replayed(execution: Execution, events: Sequence[Event], activate: Activate)
         elif kind is RunTerminated and is_blocked:
             break
         elif kind in _COMMANDS:
-            if not issued:
-                _disagree(execution, index, event, None, None)
-            command, place = issued.popleft()
-            if type(command) is not kind or not _is_same(event, command):
-                _disagree(execution, index, event, command, place)
+            _compare(execution, index, event, issued)
         elif kind in _BLOCKS:
             is_blocked = _BLOCKS[kind]
     if issued and not is_blocked:
@@ -115,6 +115,28 @@ def _replayed(execution: Execution, events: Sequence[Event], activate: Activate)
     execution.replaying = False
     execution.updates.verdicts = {}
     return Replayed(execution, [command for command, _ in issued])
+
+
+def _compare(
+    execution: Execution,
+    index: int,
+    recorded: Event,
+    issued: deque[tuple[Command, Place | None]],
+) -> None:
+    """Take the command that was issued for `recorded`, or disagree."""
+    command, place = issued[0] if issued else (None, None)
+    if _is_left_out(recorded, command):
+        return
+    if command is None or type(command) is not type(recorded) or not _is_same(recorded, command):
+        _disagree(execution, index, recorded, command, place)
+    issued.popleft()
+
+
+def _is_left_out(recorded: Event, issued: Command | None) -> bool:
+    """Return whether the code no longer asks for what was recorded, and may do so (R6)."""
+    if not isinstance(recorded, PatchMarked) or not recorded.deprecated:
+        return False
+    return not (isinstance(issued, PatchMarked) and issued.patch == recorded.patch)
 
 
 def _key(kind: type[Event]) -> Callable[[Event], object]:

@@ -172,6 +172,21 @@ async def changing() -> int:
     return 2
 
 
+_IS_BEFORE_PATCH = os.environ.get(CHANGED) == "before"
+
+
+@orc.workflow(name="patching")
+async def patching() -> list[bool]:
+    """Order a step of its own in each turn, since it was patched."""
+    answers: list[bool] = []
+    for turn in range(4):
+        await workflow.signal("go")
+        answers.append(not _IS_BEFORE_PATCH and workflow.patched("audit"))
+        if answers[-1]:
+            await workflow.step(effect, f"audit.{turn}")
+    return answers
+
+
 # --- tasks as Celery knows them -------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ OrchestratorError             base; caught only at a process boundary
 │   ├── RunNotFound           no run with this id
 │   ├── RunExists             a run with this id is open
 │   ├── RunClosed             the run has ended; it takes no more messages
+│   ├── WorkflowStuck         in a test: nothing can happen any more that would end the run
 │   ├── ForbiddenInWorkflow   workflow code reached for clock, chance or I/O
 │   └── NondeterminismError   replay disagreed with history; the run is blocked, history is kept
 ├── WorkflowFailed            the run ended without a result; its failure is inside
@@ -200,6 +201,24 @@ class NondeterminismError(UsageError):
             f"the code asks for {self.issued} ({self.where or 'no source line'}); "
             f"deploy code that fits the history, or guard the change with a patch"
         )
+
+
+class WorkflowStuck(UsageError):
+    """In a test, a run was waited for, and nothing can happen any more that would end it.
+
+    `waits` says what it waits for, one line each: provide it before you ask for the result.
+    """
+
+    def __init__(self, workflow_id: str, status: str, why: str, waits: tuple[str, ...]) -> None:
+        super().__init__(workflow_id, status, why, waits)
+        self.workflow_id = workflow_id
+        self.status = status
+        self.why = why
+        self.waits = waits
+
+    def __str__(self) -> str:
+        lines = "".join(f"\n  {line}" for line in self.waits)
+        return f"{self.workflow_id} is {self.status}, and {self.why}; it waits for:{lines}"
 
 
 class WorkflowFailed(OrchestratorError):

@@ -29,6 +29,12 @@ class Mailbox:
         self._seen.add(signal.signal_id)
         self._hand_out(signal, to_front=False)
 
+    def awaited(self) -> list[str]:
+        """Return the names that somebody waits for, each once, sorted."""
+        return sorted(
+            name for name, line in self._waiting.items() if any(not one.done() for one in line)
+        )
+
     def find(self, name: str) -> SignalReceived | None:
         """Return the oldest kept signal of that name and forget it, or None."""
         kept = self._kept.get(name)

@@ -76,6 +76,7 @@ class StepProtocol:
         codec: See `Codec`.
         keeper: Renews claims meanwhile; None for the one that fits this process' pool.
         patience: How long to ask a store that does not answer.
+        tokens: Makes the token of each claim.
     """
 
     def __init__(
@@ -86,12 +87,14 @@ class StepProtocol:
         *,
         keeper: Keeper | None = None,
         patience: Patience | None = None,
+        tokens: Callable[[], str] = new_token,
     ) -> None:
         self.store = store
         self._blobs = blobs
         self._codec = codec
         self._keeper = keeper or keeper_of_this_process(store)
         self._patience = patience or Patience()
+        self._tokens = tokens
 
     def run(self, work: Work) -> Any:
         """Carry out `work` and return what its body returned.
@@ -101,7 +104,7 @@ class StepProtocol:
             Exception: Whatever the body raised, after it was posted (SP3).
         """
         with self._keeper.held_back():
-            held = _Held(work.key, new_token())
+            held = _Held(work.key, self._tokens())
             claim = self._claim(held)
             step = face.RunningStep(
                 _info_of(work, claim),

@@ -112,7 +112,7 @@ class Bodies:
         found = self._app.tasks.get(task)
         if found is None:
             return None
-        body = inspect.unwrap(found.run, stop=inspect.ismethod)
+        body: Callable[..., Any] = inspect.unwrap(found.run, stop=inspect.ismethod)
         if inspect.ismethod(body):
             return types.MethodType(inspect.unwrap(body.__func__), body.__self__)
         return body

@@ -69,7 +69,7 @@ class Node(Protocol):
 
 
 class Step:
-    leaf: ClassVar = st.fixed_dictionaries(
+    leaf: ClassVar[Trees] = st.fixed_dictionaries(
         {"task": st.sampled_from(sorted(TASKS)), "number": st.integers(0, 9)}
     )
 
@@ -80,7 +80,7 @@ class Step:
 
 
 class Sleep:
-    leaf: ClassVar = st.fixed_dictionaries({"seconds": SECONDS})
+    leaf: ClassVar[Trees] = st.fixed_dictionaries({"seconds": SECONDS})
 
     @staticmethod
     async def run(spec: Spec, run: Run) -> Any:
@@ -89,7 +89,7 @@ class Sleep:
 
 
 class Signal:
-    leaf: ClassVar = st.fixed_dictionaries({"name": st.sampled_from(SIGNALS)})
+    leaf: ClassVar[Trees] = st.fixed_dictionaries({"name": st.sampled_from(SIGNALS)})
 
     @staticmethod
     async def run(spec: Spec, run: Run) -> Any:
@@ -97,7 +97,7 @@ class Signal:
 
 
 class Chance:
-    leaf: ClassVar = st.just({})
+    leaf: ClassVar[Trees] = st.just({})
 
     @staticmethod
     async def run(spec: Spec, run: Run) -> Any:
@@ -135,7 +135,7 @@ class Cancel:
 
     @staticmethod
     async def run(spec: Spec, run: Run) -> Any:
-        task = asyncio.create_task(_awaited(run(spec["part"])))
+        task = asyncio.create_task(_raising(spec["part"], run))
         await workflow.sleep(spec["seconds"])
         task.cancel()
         await workflow.wait([task])
@@ -145,7 +145,7 @@ class Cancel:
 class Shield(Cancel):
     @staticmethod
     async def run(spec: Spec, run: Run) -> Any:
-        task = asyncio.create_task(_awaited(run(spec["part"])))
+        task = asyncio.create_task(_raising(spec["part"], run))
         try:
             async with asyncio.timeout(spec["seconds"]):
                 await asyncio.shield(task)
@@ -190,10 +190,6 @@ NODES: dict[str, Any] = {
         *(Sequence, Gather, Group, Cancel, Shield, Timeout, Child, Saga),
     )
 }
-
-
-async def _awaited(one: Awaitable[Any]) -> Any:
-    return await one
 
 
 async def _raising(spec: Spec, run: Run) -> Any:

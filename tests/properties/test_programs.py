@@ -28,7 +28,7 @@ from orchestrator.core.replay import replay
 from orchestrator.testing import WorkflowEnvironment
 from tests.properties.nodes import PEOPLE, PROGRAMS, Spec, orc, program
 
-EXAMPLES = int(os.environ.get("ORCHESTRATOR_PROGRAMS", "100"))
+EXAMPLES = int(os.environ.get("ORCHESTRATOR_PROGRAMS", "400"))
 
 Histories = dict[str, list[Event]]
 

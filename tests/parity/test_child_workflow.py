@@ -65,16 +65,23 @@ async def throwing_parent() -> list[Any]:
 
 
 @orc.workflow
-async def cancelling_parent() -> list[Any]:
-    child = asyncio.create_task(waiting_parent_body())
+async def cancelling_parent(kind: str = "wait_cancellation_completed") -> list[Any]:
+    child = asyncio.create_task(waiting_parent_body(kind))
     await workflow.sleep(1)
     child.cancel()
-    return await child
+    result = await child
+    await workflow.signal("end")
+    return result
 
 
-async def waiting_parent_body() -> list[Any]:
+async def waiting_parent_body(kind: str) -> list[Any]:
+    call = workflow.child.options(
+        id="child",
+        cancellation_type=kind,  # type: ignore[arg-type]
+        parent_close_policy="abandon",
+    )
     try:
-        return [await workflow.child(cleaning_up, id="child")]
+        return [await call(cleaning_up)]
     except asyncio.CancelledError:
         return ["cancelled", workflow.now().isoformat()]
 
@@ -97,6 +104,7 @@ def test_cancel_wait_completed() -> None:
     with WorkflowEnvironment(orc, replay_every_turn=True) as env:
         hold = env.hold(tidy)
         handle = env.start(cancelling_parent)
+        handle.signal("end")
         env.skip(hours=1)
         assert handle.status() == "running", "the child still cleans up"
         hold.complete()
@@ -105,6 +113,29 @@ def test_cancel_wait_completed() -> None:
         ended = env.run("child").describe().closed_at
         assert ended is not None
         assert ended.isoformat() == handle.result()[1], "not before its child"
+
+
+def test_cancel_try_cancel() -> None:
+    with WorkflowEnvironment(orc, replay_every_turn=True) as env:
+        hold = env.hold(tidy)
+        handle = env.start(cancelling_parent, "try_cancel")
+        before = env.now
+        handle.signal("end")
+        assert handle.result()[0] == "cancelled"
+        assert (env.now - before).total_seconds() == 1, "it did not wait"
+        assert env.run("child").status() == "running", "it was asked, and cleans up"
+        hold.complete()
+        assert env.run("child").status() == "cancelled"
+
+
+def test_cancel_abandon() -> None:
+    with WorkflowEnvironment(orc, replay_every_turn=True) as env:
+        handle = env.start(cancelling_parent, "abandon")
+        handle.signal("end")
+        assert handle.result()[0] == "cancelled"
+        assert "ChildCancelRequested" not in [one.type for one in handle.history()]
+        env.run("child").signal("unblock", "still here")
+        assert env.run("child").result() == "still here"
 
 
 def test_throws_on_execute() -> None:

@@ -165,11 +165,14 @@ class Child:
     @staticmethod
     def tree(inner: Trees) -> Trees:
         policies = st.sampled_from(["terminate", "request_cancel", "abandon"])
-        return st.fixed_dictionaries({"part": inner, "policy": policies})
+        types = st.sampled_from(["wait_cancellation_completed", "try_cancel", "abandon"])
+        return st.fixed_dictionaries({"part": inner, "policy": policies, "type": types})
 
     @staticmethod
     async def run(spec: Spec, run: Run) -> Any:
-        call = workflow.child.options(parent_close_policy=spec["policy"])
+        call = workflow.child.options(
+            parent_close_policy=spec["policy"], cancellation_type=spec["type"]
+        )
         return await call("program", spec["part"])
 
 

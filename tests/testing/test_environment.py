@@ -116,7 +116,7 @@ def test_a_hundred_timers_over_seven_days_take_milliseconds(workflow_env: Env) -
     handle = workflow_env.start(shop.timers, 100, 1.68)
     assert handle.result() == 100
     assert workflow_env.now - started == DAYS_7
-    assert time.perf_counter() - wall < 2, "it took 40 ms on the machine it was written on"
+    assert time.perf_counter() - wall < 2, "it took 10 ms on the machine it was written on"
 
 
 def test_the_clock_begins_where_the_test_wants_it_and_moves_only_when_asked() -> None:

@@ -366,6 +366,11 @@ class Orchestrator:
 
     # --- connections -----------------------------------------------------------------------------
 
+    @property
+    def connection(self) -> Connection:
+        """The way to the store that all clients of this app share."""
+        return self._connection
+
     def close(self) -> None:
         """Close this process' connections to the store; the next call makes new ones."""
         for client in self._clients:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.client.ids import new_request_id
-from orchestrator.client.session import Deadline, Session
+from orchestrator.client.session import Session
 from orchestrator.client.summary import history_event_of
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import (
@@ -135,7 +135,7 @@ async def query(
         "reply_to": reply_to,
         "deadline_ms": now_ms + timeout_ms,
     }
-    deadline = Deadline(timeout_s)
+    deadline = session.deadline(timeout_s)
     posted = await session.resend(
         lambda: session.store.post(target.workflow_id, Kind.QUERY, body, run=target.run)
     )

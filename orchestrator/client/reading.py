@@ -94,7 +94,7 @@ async def result(session: Session, target: Target, timeout_s: float | None) -> A
         RunNotFound: No run has this id.
         StoreUnavailable: No answer for longer than a restart takes.
     """
-    deadline = Deadline(timeout_s)
+    deadline = session.deadline(timeout_s)
     summary = await ridden_out(session, lambda: describe(session, target))
     # From here on this run, also if another one of the id follows it.
     target = Target(workflow_id=target.workflow_id, run=summary.run, definition=target.definition)

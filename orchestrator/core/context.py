@@ -16,6 +16,7 @@ from uuid import UUID
 from orchestrator.core import randomness
 from orchestrator.core.children import (
     Child,
+    ChildCancellation,
     ChildOptions,
     ChildWorkflow,
     ParentClosePolicy,
@@ -190,22 +191,30 @@ class ChildCall:
         self._options = options
 
     def options(
-        self, *, id: str | None = None, parent_close_policy: ParentClosePolicy = "terminate"
+        self,
+        *,
+        id: str | None = None,
+        parent_close_policy: ParentClosePolicy = "terminate",
+        cancellation_type: ChildCancellation = "wait_cancellation_completed",
     ) -> "ChildCall":
         """Return a `child` with these settings, whose keyword arguments are all the workflow's.
 
         Raises:
             InvalidWorkflowId: See `core.ids`.
-            UsageError: No such policy.
+            UsageError: No such policy, or type.
         """
-        return ChildCall(ChildOptions(id=id, parent_close_policy=parent_close_policy))
+        return ChildCall(
+            ChildOptions(
+                id=id, parent_close_policy=parent_close_policy, cancellation_type=cancellation_type
+            )
+        )
 
     async def __call__(self, workflow: ChildWorkflow | str, /, *args: Any, **kwargs: Any) -> Any:
         """Return the result of `workflow`, a workflow or the name of one, as a run of its own.
 
-        The keyword arguments ``id`` and ``parent_close_policy`` are settings of the child; the
-        others are the workflow's input.  Cancelling the waiting task asks the child to stop, and
-        waits for its end (CH2).
+        The keyword arguments ``id``, ``parent_close_policy`` and ``cancellation_type`` are settings
+        of the child; the others are the workflow's input.  Cancelling the waiting task asks the
+        child to stop, and waits for its end, unless its type says otherwise (CH2).
 
         Raises:
             ChildWorkflowError: It failed, was cancelled or terminated, or another run with its id
@@ -240,8 +249,11 @@ async def _end_of_child(execution: Execution, ordered: Child) -> Any:
     try:
         await asyncio.shield(ordered.future)
     except asyncio.CancelledError:
-        execution.cancel_child(ordered)
-        await asyncio.shield(ordered.future)
+        kind = ordered.order.cancellation_type
+        if kind != "abandon":
+            execution.cancel_child(ordered)
+        if kind == "wait_cancellation_completed":
+            await asyncio.shield(ordered.future)
         raise
     return ordered.result(execution.definition.codec)
 

@@ -14,6 +14,7 @@ OrchestratorError             base; caught only at a process boundary
 │   ├── RunExists             a run with this id is open
 │   ├── RunClosed             the run has ended; it takes no more messages
 │   ├── HistoryFileError      an exported history that is damaged, or none at all
+│   ├── WorkflowStuck         in a test: nothing can happen any more that would end the run
 │   ├── ForbiddenInWorkflow   workflow code reached for clock, chance or I/O
 │   └── NondeterminismError   replay disagreed with history; the run is blocked, history is kept
 ├── WorkflowUpdateFailed      an accepted update ended without an answer; its failure is inside
@@ -274,6 +275,24 @@ class WorkflowUpdateFailed(OrchestratorError):
             f"update {self.name!r} of {self.workflow_id} {self.status}: "
             f"{self.failure.type}: {self.failure.message}"
         )
+
+
+class WorkflowStuck(UsageError):
+    """In a test, a run was waited for, and nothing can happen any more that would end it.
+
+    `waits` says what it waits for, one line each: provide it before you ask for the result.
+    """
+
+    def __init__(self, workflow_id: str, status: str, why: str, waits: tuple[str, ...]) -> None:
+        super().__init__(workflow_id, status, why, waits)
+        self.workflow_id = workflow_id
+        self.status = status
+        self.why = why
+        self.waits = waits
+
+    def __str__(self) -> str:
+        lines = "".join(f"\n  {line}" for line in self.waits)
+        return f"{self.workflow_id} is {self.status}, and {self.why}; it waits for:{lines}"
 
 
 class WorkflowFailed(OrchestratorError):

@@ -42,6 +42,12 @@ class Mailbox:
         """Take note that somebody has it in his hands (M4)."""
         self._unread.pop(signal.signal_id, None)
 
+    def awaited(self) -> list[str]:
+        """Return the names that somebody waits for, each once, sorted."""
+        return sorted(
+            name for name, line in self._waiting.items() if any(not one.done() for one in line)
+        )
+
     def find(self, name: str) -> SignalReceived | None:
         """Return the oldest kept signal of that name and forget it, or None."""
         kept = self._kept.get(name)

@@ -27,7 +27,7 @@ from orchestrator.engine.chains import Forwarding, start_in_row
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.letters import LetterStore, deliver
-from orchestrator.engine.local_steps import LocalSteps
+from orchestrator.engine.local_steps import StepsHere
 from orchestrator.engine.run import Arrival, LiveRun, Poke
 from orchestrator.engine.settings import EngineSettings
 from orchestrator.engine.turn import Tools
@@ -56,7 +56,7 @@ class Owner:
         store: LetterStore,
         leases: Leases,
         tools: Tools,
-        local: LocalSteps,
+        local: StepsHere,
         settings: EngineSettings,
         *,
         clock: Callable[[], int],
@@ -235,6 +235,10 @@ class Owner:
         for due in found.values():
             if due.next_due_ms is not None:
                 self._sweep_at_ms = min(self._sweep_at_ms, due.next_due_ms)
+
+    def look_now(self) -> None:
+        """Have the next cycle look for all that is due: a clock was set, or a worker set timers."""
+        self._sweep_at_ms = 0
 
     def wait_ms(self, now_ms: int, longest_ms: int) -> int:
         """Return how long the next cycle may wait for arrivals: never beyond the next timer."""

@@ -52,6 +52,8 @@ MAY_IMPORT: dict[str, list[str]] = {
     # Reads source, and runs none of it.
     "orchestrator.checking": [CORE],
     "orchestrator.cli": ["orchestrator"],
+    # A whole engine for tests; nothing of the product may use it (see below).
+    "orchestrator.testing": ["orchestrator"],
     # Looks at runs as any client does.
     "orchestrator.flower": [CORE, STORE_PORTS, "orchestrator.client", "orchestrator.app"],
     # Bytes, arrays, files and buckets: training knows nothing of workflows, nor of what runs them.
@@ -125,6 +127,14 @@ def test_module_imports_only_what_its_layer_may(path: Path) -> None:
     for line, name in imported(path):
         if is_inside(name, *PRODUCT):
             assert is_inside(name, part, *MAY_IMPORT[part]), f"{path}:{line} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if part_of(path) != "orchestrator.testing"], ids=str
+)
+def test_the_product_does_not_use_its_test_kit(path: Path) -> None:
+    for line, name in imported(path):
+        assert not is_inside(name, "orchestrator.testing"), f"{path}:{line} imports {name}"
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ ERRORS: list[BaseException] = [
     errors.HistoryFileError("histories/w-1.1.jsonl", 3, "is not JSON"),
     errors.ForbiddenInWorkflow("time.time()", "use workflow.now()"),
     errors.NondeterminismError("w-1", 3, "A", "B", "sagas/order.py:57"),
+    errors.WorkflowStuck("w-1", "running", "nothing is due", ("signal 'go'",)),
     errors.WorkflowFailed("w-1", 1, "failed", FAILURE),
     errors.ApplicationError("no", "OutOfStock", True, timedelta(seconds=1), [0]),  # noqa: FBT003
     errors.StepError(1, "tasks.charge", 2, FAILURE),

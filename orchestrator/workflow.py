@@ -29,6 +29,7 @@ from orchestrator.core.context import (
     wait_condition,
 )
 from orchestrator.core.execution import Execution, RunInfo
+from orchestrator.core.fan_out import map_step as map
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.saga import Saga
 from orchestrator.core.saga import Saga as saga
@@ -42,6 +43,7 @@ __all__ = [
     "child",
     "info",
     "logger",
+    "map",
     "now",
     "on_query",
     "on_signal",

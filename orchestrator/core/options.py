@@ -1,7 +1,7 @@
 """How one step is to be carried out: queue, retries, time-outs.
 
 Options are recorded with the step, so that a run keeps the ones it was given; changing them in
-code does not block a run that replays.
+code does not block a run that replays, but for `cancellation`.
 """
 
 from collections.abc import Mapping
@@ -41,8 +41,8 @@ class StepOptions:
         local: Run inside the orchestrator, for what takes milliseconds.
         cancellation: What becomes of the step when whoever waits for it is cancelled: "try" asks
             it to stop and does not wait, "wait" asks and waits for its end, "abandon" lets it go
-            on.  Unlike the others it decides what a run orders: other code for open runs changes
-            their commands.
+            on for as long as the run is open.  Unlike the others it decides what a run orders:
+            other code for open runs changes their commands.
         until_done: Never given up: after its last attempt the step is parked, for a person.
     """
 

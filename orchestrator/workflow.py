@@ -31,12 +31,13 @@ from orchestrator.core.context import (
     uuid4,
     wait_condition,
 )
-from orchestrator.core.execution import Execution
+from orchestrator.core.execution import Execution, RunInfo
 from orchestrator.core.external_handle import (
     ExternalWorkflowHandle,
     external,
     get_external_workflow_handle,
 )
+from orchestrator.core.fan_out import map_step as map
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.saga import Saga
@@ -63,6 +64,7 @@ __all__ = [
     "get_external_workflow_handle",
     "info",
     "logger",
+    "map",
     "now",
     "on_query",
     "on_signal",

@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator.client.ids import new_request_id
 from orchestrator.client.messages import Target
 from orchestrator.client.reading import describe, ridden_out
-from orchestrator.client.session import Deadline, Session
+from orchestrator.client.session import Session
 from orchestrator.client.summary import history_event_of
 from orchestrator.core.errors import (
     InvalidPayload,
@@ -121,7 +121,7 @@ async def wait(
         InvalidPayload: The result is no `kind`.
         StoreUnavailable: No answer for longer than a restart takes.
     """
-    deadline, seq = Deadline(timeout_s), sent.after_seq
+    deadline, seq = session.deadline(timeout_s), sent.after_seq
     is_accepted = False
     while True:
         key = RunKey(workflow_id=sent.target.workflow_id, run=sent.target.run)

@@ -30,7 +30,7 @@ from orchestrator.core.limits import (
     WORKFLOW_ID_CHARS_MAX,
 )
 from orchestrator.core.loop import WorkflowLoop
-from orchestrator.core.options import StepOptions
+from orchestrator.core.options import CANCELLATIONS, Cancellation, StepOptions
 from orchestrator.core.retry import Retry
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.search_attributes import checked_text
@@ -78,6 +78,7 @@ class StepSettings(TypedDict, total=False):
     heartbeat: timedelta | None
     local: bool
     summary: str
+    cancellation: Cancellation | None
 
 
 class StepCall:
@@ -100,7 +101,8 @@ class StepCall:
         """Return the result of `task`, run by a worker.
 
         The keyword arguments that `StepOptions` names are settings of the step; the others are
-        the task's.  Cancelling the waiting task asks the step to stop, and does not wait for it.
+        the task's.  Cancelling the waiting task asks the step to stop, and does not wait for it;
+        ``cancellation="wait"`` and ``"abandon"`` are the other ways.
 
         Raises:
             StepError: It failed, for the last time.
@@ -133,7 +135,7 @@ def split_options(kwargs: dict[str, Any]) -> tuple[StepOptions, dict[str, Any]]:
     """Return the settings in `kwargs`, and the rest of it.
 
     Raises:
-        UsageError: A setting of a wrong type.
+        UsageError: A setting of a wrong type, or one that cannot be.
     """
     given = {name: kwargs[name] for name in OPTION_NAMES if kwargs.get(name) is not None}
     for name, value in given.items():
@@ -143,6 +145,12 @@ def split_options(kwargs: dict[str, Any]) -> tuple[StepOptions, dict[str, Any]]:
                 f"{name}= is a setting of the step and wants a {wanted.__name__}, found "
                 f"{type(value).__name__}; for an argument of the task use workflow.step.options()"
             )
+    cancellation = given.get("cancellation", "try")
+    if cancellation not in CANCELLATIONS:
+        raise UsageError(
+            f"cancellation= is one of {', '.join(CANCELLATIONS)}, found {cancellation!r}; "
+            f"for an argument of the task use workflow.step.options()"
+        )
     rest = {name: value for name, value in kwargs.items() if name not in OPTION_NAMES}
     return StepOptions(**given), rest
 
@@ -153,6 +161,7 @@ _OPTION_TYPES: dict[str, type] = {
     "retry": Retry,
     "local": bool,
     "summary": str,
+    "cancellation": str,
     **dict.fromkeys(
         ("schedule_to_start", "start_to_close", "schedule_to_close", "heartbeat"), timedelta
     ),
@@ -174,10 +183,15 @@ async def run_step(
 async def outcome_of(execution: Execution, ordered: Step) -> Any:
     """Wait for a step that was ordered; see `StepCall`."""
     assert ordered.future is not None
+    waits = ordered.order.options.get("cancellation") == "wait"
     try:
-        await ordered.future
+        await (asyncio.shield(ordered.future) if waits else ordered.future)
     except asyncio.CancelledError:
         execution.cancel_step(ordered)
+        if waits:
+            # As for a child: whatever the end is, who was cancelled goes on cancelled.  A second
+            # cancellation does not wait.
+            await asyncio.shield(ordered.future)
         raise
     return ordered.result(execution.definition.codec)
 

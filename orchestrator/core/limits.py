@@ -56,6 +56,10 @@ HISTORY_EVENTS_WARNED = 10_000
 CARRIED_SIGNAL_IDS_MAX = 1_000
 #: Commands one activation may issue: keeps the commit script short, as Redis is blocked meanwhile.
 COMMANDS_PER_ACTIVATION_MAX = 2_000
+#: Steps of one `workflow.map` under way at a time, unless said otherwise, and at most: all of them
+#: can be ordered, or asked to stop, in one activation.
+MAP_PARALLEL_DEFAULT = 100
+MAP_PARALLEL_MAX = 1_000
 #: Callbacks one activation may run: a loop that never waits ends here at the latest.
 CALLBACKS_PER_ACTIVATION_MAX = 1_000_000
 #: One activation may hold the owner's thread this long; then it is interrupted, and its run parked.
@@ -82,7 +86,10 @@ ORCHESTRATOR_TTL_MS = 3_000
 
 #: A running step's claim.  A killed worker's step rests this long.  Measured: docs/adr, 0008.
 CLAIM_TTL_MS = 6_000
-CLAIM_RENEW_INTERVAL_MS = renew_interval_ms(CLAIM_TTL_MS)
+#: A running step hears of its cancellation with a renewal, without any heartbeat: at the latest
+#: after so long.  A renewal is one short script, for many claims in one round trip.
+CANCEL_HEARD_MS_MAX = 1_000
+CLAIM_RENEW_INTERVAL_MS = min(renew_interval_ms(CLAIM_TTL_MS), CANCEL_HEARD_MS_MAX)
 #: How often an owner looks for expired claims and for timers that workers set.
 SWEEP_INTERVAL_MS = 500
 #: A step nobody claimed for this long is sent again; then twice as long, up to the cap.
@@ -119,6 +126,7 @@ JOINED_REQUESTS_MAX = 100
 #: Rejected signals kept for people to look at.
 REJECTED_SIGNALS_MAX = 10_000
 
+assert MAP_PARALLEL_DEFAULT <= MAP_PARALLEL_MAX < COMMANDS_PER_ACTIVATION_MAX
 assert RENEWALS_PER_TTL * LEASE_RENEW_INTERVAL_MS <= LEASE_TTL_MS
 assert RENEWALS_PER_TTL * CLAIM_RENEW_INTERVAL_MS <= CLAIM_TTL_MS
 #: What an owner may do between two chances to renew, when a renewal has just become due.

@@ -106,7 +106,9 @@ class Orders:
         return step
 
     def cancel_step(self, step: Step) -> None:
-        """Ask an outstanding step to stop; once."""
+        """Ask an outstanding step to stop; once, and never one that is to be abandoned."""
+        if step.order.options.get("cancellation") == "abandon":
+            return
         if step.outcome is None and not step.is_cancel_requested and step.number:
             step.is_cancel_requested = True
             self.issue(StepCancelRequested(at_ms=self.now_ms, step=step.number))

@@ -83,7 +83,7 @@ class StepProtocol:
         tokens: Makes the token of each claim.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition of a worker's side
         self,
         store: WorkerStore,
         blobs: BlobStore,

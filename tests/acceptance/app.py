@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator import Retry, step, workflow
+from orchestrator.core.options import Cancellation
 from sagas import app, orc
 
 __all__ = ["app", "orc"]
@@ -232,6 +233,27 @@ def polite(name: str) -> str:
         time.sleep(0.01)
     take_effect(done)
     return name
+
+
+@app.task
+def rude(name: str) -> str:
+    """Never ask whether to stop, and never send a heartbeat."""
+    done = begin(name)
+    hold(done)
+    take_effect(done)
+    return name
+
+
+@orc.workflow(name="cancelled_wait")
+async def cancelled_wait(name: str, cancellation: Cancellation) -> str:
+    """Wait for a step, and when cancelled let it go as told."""
+    return str(await workflow.step(rude, name, cancellation=cancellation, retry=Retry(attempts=1)))
+
+
+@orc.workflow(name="mapped")
+async def mapped(names: list[str], max_parallel: int) -> list[Any]:
+    """One step for each name."""
+    return await workflow.map(effect, names, max_parallel=max_parallel)
 
 
 @orc.workflow(name="one_task")

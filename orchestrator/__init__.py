@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from orchestrator.app import Orchestrator as Orchestrator
     from orchestrator.client.handle import AsyncRunHandle as AsyncRunHandle
     from orchestrator.client.handle import RunHandle as RunHandle
+    from orchestrator.client.schedule_spec import Schedule as Schedule
+    from orchestrator.client.schedule_spec import ScheduleAction as ScheduleAction
+    from orchestrator.client.schedule_spec import ScheduleCalendarSpec as ScheduleCalendarSpec
+    from orchestrator.client.schedule_spec import ScheduleIntervalSpec as ScheduleIntervalSpec
+    from orchestrator.client.schedule_spec import ScheduleRange as ScheduleRange
+    from orchestrator.client.schedule_spec import ScheduleSpec as ScheduleSpec
+    from orchestrator.client.schedules import AsyncScheduleHandle as AsyncScheduleHandle
+    from orchestrator.client.schedules import ScheduleDescription as ScheduleDescription
+    from orchestrator.client.schedules import ScheduleHandle as ScheduleHandle
     from orchestrator.client.summary import RunSummary as RunSummary
     from orchestrator.client.workflow import Workflow as Workflow
     from orchestrator.core.errors import ApplicationError as ApplicationError
@@ -52,6 +61,15 @@ _HOMES = {
     "Orchestrator": "orchestrator.app",
     "AsyncRunHandle": "orchestrator.client.handle",
     "RunHandle": "orchestrator.client.handle",
+    "Schedule": "orchestrator.client.schedule_spec",
+    "ScheduleAction": "orchestrator.client.schedule_spec",
+    "ScheduleCalendarSpec": "orchestrator.client.schedule_spec",
+    "ScheduleIntervalSpec": "orchestrator.client.schedule_spec",
+    "ScheduleRange": "orchestrator.client.schedule_spec",
+    "ScheduleSpec": "orchestrator.client.schedule_spec",
+    "AsyncScheduleHandle": "orchestrator.client.schedules",
+    "ScheduleDescription": "orchestrator.client.schedules",
+    "ScheduleHandle": "orchestrator.client.schedules",
     "RunSummary": "orchestrator.client.summary",
     "Workflow": "orchestrator.client.workflow",
     "Failure": "orchestrator.core.failure",
@@ -86,6 +104,7 @@ __all__ = [
     "RETRY_UNTIL_DONE",
     "ApplicationError",
     "AsyncRunHandle",
+    "AsyncScheduleHandle",
     "ChildWorkflowError",
     "ConfigurationError",
     "Failure",
@@ -103,6 +122,14 @@ __all__ = [
     "RunHandle",
     "RunNotFound",
     "RunSummary",
+    "Schedule",
+    "ScheduleAction",
+    "ScheduleCalendarSpec",
+    "ScheduleDescription",
+    "ScheduleHandle",
+    "ScheduleIntervalSpec",
+    "ScheduleRange",
+    "ScheduleSpec",
     "StepCancelled",
     "StepError",
     "StepLost",

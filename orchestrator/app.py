@@ -27,6 +27,12 @@ from orchestrator.client.on_loop import ClientStoreOnLoop
 from orchestrator.client.port import run_in_place
 from orchestrator.client.reading import LIST_LIMIT
 from orchestrator.client.registration import WorkflowOptions, define, register
+from orchestrator.client.schedules import (
+    ScheduleDescription,
+    ScheduleHandle,
+    list_schedules,
+    schedule_definition,
+)
 from orchestrator.client.summary import RunSummary
 from orchestrator.client.workflow import Workflow
 from orchestrator.core.definition import WorkflowDefinition
@@ -93,6 +99,7 @@ class Orchestrator:
         self._partitions = partitions
         self._definitions: dict[str, WorkflowDefinition] = {}
         self._workflows: dict[str, Workflow[..., Any]] = {}
+        register(self._definitions, schedule_definition(self.codec))
         self._connection = Connection(
             self._open_store,
             self._open_async_store if isinstance(store, str | None) else None,
@@ -244,6 +251,14 @@ class Orchestrator:
             reading.Wanted(open=open, closed=closed, type=type, status=status, limit=limit),
         )
         return run_in_place(work)
+
+    def schedule(self, id: str) -> ScheduleHandle:
+        """Return a handle on a schedule, to make it or to tell it something.  Reaches nothing."""
+        return ScheduleHandle(self._connection.sessions, checked_workflow_id(id))
+
+    def schedules(self, *, limit: int = LIST_LIMIT) -> Sequence[ScheduleDescription]:
+        """Return up to `limit` schedules, newest first."""
+        return run_in_place(list_schedules(self._connection.sessions.blocking(), limit))
 
     def engine(self, settings: "EngineSettings | None" = None) -> "Engine":
         """Return a new orchestrator process' engine; its `run` blocks until it is stopped."""

@@ -13,6 +13,7 @@ from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, Refusal, worded
 from orchestrator.cli.lineage import lineage
+from orchestrator.cli.schedules import schedule
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.messages import DECISIONS, QUERY_TIMEOUT_S
@@ -261,6 +262,7 @@ def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bo
 
 
 workflow.add_command(lineage)
+workflow.add_command(schedule)
 
 
 def _orchestrator(ctx: click.Context) -> Orchestrator:

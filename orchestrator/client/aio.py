@@ -9,6 +9,11 @@ from orchestrator.client.handle import AsyncRunHandle
 from orchestrator.client.ids import checked_workflow_id
 from orchestrator.client.messages import Target
 from orchestrator.client.reading import LIST_LIMIT
+from orchestrator.client.schedules import (
+    AsyncScheduleHandle,
+    ScheduleDescription,
+    list_schedules,
+)
 from orchestrator.client.summary import RunSummary
 
 
@@ -37,6 +42,14 @@ class AsyncRuns:
             self._connection.sessions.on_running_loop(),
             reading.Wanted(open=open, closed=closed, type=type, status=status, limit=limit),
         )
+
+    def schedule(self, id: str) -> AsyncScheduleHandle:
+        """See `Orchestrator.schedule`."""
+        return AsyncScheduleHandle(self._connection.sessions, checked_workflow_id(id))
+
+    async def schedules(self, *, limit: int = LIST_LIMIT) -> Sequence[ScheduleDescription]:
+        """See `Orchestrator.schedules`."""
+        return await list_schedules(self._connection.sessions.on_running_loop(), limit)
 
     async def close(self) -> None:
         """Close this event loop's connections; the next call makes new ones."""

@@ -10,7 +10,7 @@ CH3  When the parent ends first, its `parent_close_policy` says what becomes of 
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from orchestrator.core.definition import Codec, WorkflowDefinition
@@ -46,6 +46,7 @@ class ChildOrder:
     kwargs: dict[str, Json]
     parent_close_policy: ParentClosePolicy
     returns: Any = None  #: the declared type of the result; None for plain JSON
+    scheduled: dict[str, Json] = field(default_factory=dict)  #: see `RunStarted`
 
 
 @dataclass(slots=True, eq=False)

@@ -57,6 +57,8 @@ class RunStarted(Event):
     python: str = ""
     request_id: str = ""
     parent: dict[str, Json] = field(default_factory=dict)
+    #: {} or ``{"schedule": id, "at_ms": instant}``: which schedule started it, and for when.
+    scheduled: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,20 @@ class ChildFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleTimesComputed(Event):
+    """The next instants of a schedule: pairs of the instant and when it is due.
+
+    `missed` of those asked about were older than the catch-up window.  `problem` says why the spec
+    has no instants that can be computed, or is "".
+    """
+
+    request: int
+    times: list[list[int]] = field(default_factory=list)
+    missed: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimerFired(Event):
     """A timer is due."""
 
@@ -144,6 +160,7 @@ Input: TypeAlias = Union[
     StepFailed,
     ChildCompleted,
     ChildFailed,
+    ScheduleTimesComputed,
     TimerFired,
     SignalReceived,
     CancelRequested,
@@ -196,6 +213,7 @@ class ChildScheduled(Event):
     args: Json = _untold(factory=list)
     kwargs: Json = _untold(factory=dict)
     parent_close_policy: str = _untold("terminate")
+    scheduled: dict[str, Json] = _untold(factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +221,22 @@ class ChildCancelRequested(Event):
     """The workflow asks a child to stop; what became of it follows as an input."""
 
     child: int
+    terminate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleTimesRequested(Event):
+    """A schedule asks for its next `count` instants after `after_ms`; they follow as an input.
+
+    Those up to `missed_until_ms` are only counted.
+    """
+
+    request: int
+    schedule: str
+    spec: dict[str, Json] = field(default_factory=dict)
+    after_ms: int
+    missed_until_ms: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +329,7 @@ Command: TypeAlias = Union[
     StepCancelRequested,
     ChildScheduled,
     ChildCancelRequested,
+    ScheduleTimesRequested,
     TimerStarted,
     TimerCancelled,
     GeneratorOpened,

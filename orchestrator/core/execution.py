@@ -31,6 +31,7 @@ from orchestrator.core.events import (
     RunFailed,
     RunStarted,
     RunTerminated,
+    ScheduleTimesComputed,
     SignalReceived,
     StepCompleted,
     StepFailed,
@@ -56,6 +57,14 @@ class ParentInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleInfo:
+    """Which schedule started a run, and for which instant."""
+
+    schedule_id: str
+    scheduled_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """What `workflow.info` returns."""
 
@@ -65,11 +74,12 @@ class RunInfo:
     version: str
     started_at_ms: int
     parent: ParentInfo | None = None
+    schedule: ScheduleInfo | None = None
 
     @classmethod
     def of(cls, workflow_id: str, run: int, started: RunStarted) -> "RunInfo":
         """Return what the run's first event says of it."""
-        by = started.parent
+        by, due = started.parent, started.scheduled
         return cls(
             workflow_id=workflow_id,
             run=run,
@@ -78,6 +88,11 @@ class RunInfo:
             started_at_ms=started.at_ms,
             parent=ParentInfo(workflow_id=str(by["workflow"]), run=int(str(by["run"])))
             if by
+            else None,
+            schedule=ScheduleInfo(
+                schedule_id=str(due["schedule"]), scheduled_at_ms=int(str(due["at_ms"]))
+            )
+            if due
             else None,
         )
 
@@ -274,6 +289,11 @@ class Execution(Orders):
             child.outcome = event
             child.future.set_result(None)
 
+    def _answer_times(self, event: ScheduleTimesComputed) -> None:
+        future = self.times_wanted.pop(event.request, None)
+        if future is not None and not future.done():
+            future.set_result(event)
+
     def _fire(self, event: TimerFired) -> None:
         self.loop.fire(event.timer)
 
@@ -366,6 +386,7 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     StepFailed: Execution._settle,
     ChildCompleted: Execution._settle_child,
     ChildFailed: Execution._settle_child,
+    ScheduleTimesComputed: Execution._answer_times,
     TimerFired: Execution._fire,
     SignalReceived: Execution._receive,
     CancelRequested: Execution._cancel,

@@ -184,6 +184,8 @@ class Ledger:
                 self._close(RunFact.TERMINATED, event)
             case e.SagaCommitted():
                 self.undoable.pop(event.saga, None)
+            case e.ScheduleTimesRequested() | e.ScheduleTimesComputed():
+                pass  # Asked and answered in one commit.
             case e.GeneratorOpened() | e.SignalRefused() | e.OutcomeRefused() | e.RequestRejected():
                 pass  # Facts for people; nothing is outstanding because of them.
             case _:

@@ -82,6 +82,15 @@ RUN_CACHE_MAX = 1_000
 #: Local steps of one orchestrator that run at a time, in threads.
 LOCAL_THREADS_MAX = 16
 
+#: Instants of a schedule that are asked for at a time.
+SCHEDULE_TIMES_MAX = 50
+#: Starts that wait in one schedule for a run to end.
+SCHEDULE_BUFFER_MAX = 1_000
+#: How far a calendar is searched for its next instant, and how many excluded or missed ones are
+#: counted: the owner computes them between two renewals of its lease.
+SCHEDULE_SEARCH_YEARS_MAX = 40
+SCHEDULE_SEARCH_MAX = 10_000
+
 #: A query's answer waits this long for its reader.
 ANSWER_TTL_MS = 60_000
 #: Rejected signals kept for people to look at.

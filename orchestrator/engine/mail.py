@@ -26,6 +26,7 @@ class Mail:
         name = str(body.get("workflow"))
         definition = self._turn.tools.registry.get(name)
         args, kwargs = body.get("args") or [], body.get("kwargs") or {}
+        scheduled = body.get("scheduled")
         assert isinstance(args, list)
         assert isinstance(kwargs, dict)
         self._turn.inputs.append(
@@ -42,6 +43,7 @@ class Mail:
                 python=platform.python_version(),
                 request_id=str(body.get("request_id") or ""),
                 parent=parent_in(body),
+                scheduled=scheduled if isinstance(scheduled, dict) else {},
             )
         )
 

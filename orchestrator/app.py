@@ -7,6 +7,7 @@ A2  One Celery app has one orchestrator; `Orchestrator.of` finds it again.
 
 import functools
 import os
+from collections import ChainMap
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +38,7 @@ from orchestrator.client.summary import RunSummary
 from orchestrator.client.workflow import Workflow
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
+from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.payloads import PydanticCodec
 from orchestrator.store.connect import blocking_twin, connect, connect_async
 from orchestrator.store.redis import RedisStore
@@ -99,7 +101,6 @@ class Orchestrator:
         self._partitions = partitions
         self._definitions: dict[str, WorkflowDefinition] = {}
         self._workflows: dict[str, Workflow[..., Any]] = {}
-        register(self._definitions, schedule_definition(self.codec))
         self._connection = Connection(
             self._open_store,
             self._open_async_store if isinstance(store, str | None) else None,
@@ -214,6 +215,10 @@ class Orchestrator:
         self, options: WorkflowOptions, function: Callable[P, Coroutine[Any, Any, R]]
     ) -> Workflow[P, R]:
         definition, encode_input = define(function, options, self.codec)
+        if definition.name == SCHEDULE_TYPE:
+            raise ConfigurationError(
+                f"workflow {SCHEDULE_TYPE!r}", "the name of schedules", "name it otherwise"
+            )
         register(self._definitions, definition)
         workflow = Workflow(function, definition, encode_input, self._connection.sessions)
         self._workflows[definition.name] = workflow
@@ -270,7 +275,8 @@ class Orchestrator:
 
         return Engine(
             store=self.store,
-            registry=self.registry,
+            # Every engine drives schedules; they are no workflows of the app.
+            registry=ChainMap({SCHEDULE_TYPE: schedule_definition(self.codec)}, self._definitions),
             dispatcher=CeleryDispatcher(self.app),
             blobs=self.blobs,
             local=ThreadedLocalRunner(self.app, self.codec, self.blobs),

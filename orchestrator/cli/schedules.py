@@ -75,6 +75,7 @@ def schedule() -> None:
 @worded
 def create(
     ctx: click.Context,
+    /,
     *,
     schedule_id: str,
     workflow: str,
@@ -101,7 +102,7 @@ def create(
 @_with((*_SPEC_OPTIONS, *_POLICY_OPTIONS))
 @click.pass_context
 @worded
-def update(ctx: click.Context, *, schedule_id: str, **options: Any) -> None:
+def update(ctx: click.Context, /, *, schedule_id: str, **options: Any) -> None:
     """Change when schedule ID acts, or its policies.
 
     Options of the spec replace the whole spec; policies not named stay as they are.

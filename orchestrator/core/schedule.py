@@ -205,6 +205,8 @@ class _Scheduler:
                 self._config = dict(command["schedule"])
             case "delete":
                 self._is_deleted = True
+            case other:
+                raise AssertionError(f"command {other!r} was let in")
         self._show()
 
     def _pause(self, note: str) -> None:

@@ -4,8 +4,8 @@ ST1  Called outside of activations: it reads the time zone database.  What it re
      so that another version of a library or of that database does not change a recorded past.
 ST2  Instants are in order, each once, after `after_ms`, inside start and end, none excluded.
 ST3  A calendar is compared with the clock on the wall: an instant that a change of the clocks
-     leaves out does not come, one that it repeats comes twice.  A cron string with a fixed hour does as
-     Debian's cron does: it comes once, right after the gap or at the first of the two.
+     leaves out does not come, one that it repeats comes twice.  A cron string with a fixed hour
+     does as Debian's cron does: it comes once, right after the gap or at the first of the two.
 ST4  Jitter follows from the schedule's id and the instant alone, and never reaches the next one.
 """
 

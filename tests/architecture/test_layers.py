@@ -33,7 +33,11 @@ MAY_IMPORT: dict[str, list[str]] = {
     ],
     "orchestrator.embedded": [CORE],
     "orchestrator.worker": [CORE, "orchestrator.store", ENGINE_PORTS, *EDGES],
-    "orchestrator.client": [CORE, "orchestrator.store", ENGINE_PORTS, "orchestrator.payloads"],
+    "orchestrator.client": [
+        *(CORE, "orchestrator.store", ENGINE_PORTS, "orchestrator.payloads"),
+        # Pure: the instants that a client lists are those that the engine computes.
+        "orchestrator.engine.schedule_times",
+    ],
     "orchestrator.app": [
         *(CORE, "orchestrator.store", "orchestrator.engine", *EDGES),
         *("orchestrator.dispatch", "orchestrator.local", "orchestrator.workflow"),
@@ -63,7 +67,7 @@ MAY_IMPORT: dict[str, list[str]] = {
 MAY_IMPORT_FOREIGN: dict[str, list[str]] = {
     CORE: ["numpy"],  # in one file of it: see CORE_STDLIB_EXTRA
     "orchestrator.store": ["redis"],
-    "orchestrator.engine": [],
+    "orchestrator.engine": ["cronsim"],
     "orchestrator.workflow": [],
     # Only numpy must be there: the others are extras, imported where they are needed.
     "orchestrator.training": [

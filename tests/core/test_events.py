@@ -16,6 +16,7 @@ VALUES: dict[str, Any] = {
     "Json": {"a": [1, None, "ä"]},
     "list[Json]": [1, {"b": 2}],
     "list[int]": [3, 2],
+    "list[list[int]]": [[3, 4], [5, 5]],
     "dict[str, Json]": {"k": [True]},
     "Failure": Failure(type="Boom", message="it broke", cause=Failure(type="Why", message="")),
     "bool": False,

@@ -18,7 +18,6 @@ from orchestrator.core import events as e
 from orchestrator.core.errors import ApplicationError
 from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.core.values import Json, loads
-from orchestrator.engine import schedule_answers
 from orchestrator.payloads import PydanticCodec
 from tests.engine.test_crashes import Faulty
 from tests.engine.world import Node, World
@@ -202,7 +201,7 @@ def test_another_computation_of_instants_does_not_change_a_recorded_past(
     world = scheduled()
     minutes(world, 3)
     monkeypatch.setattr(
-        schedule_answers.schedule_times, "fires", lambda *_: pytest.fail("computed again")
+        "orchestrator.engine.schedule_times.fires", lambda *_: pytest.fail("computed again")
     )
     world.restart()
     minutes(world, 3)

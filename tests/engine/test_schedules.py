@@ -157,6 +157,16 @@ def test_after_an_outage_what_is_in_the_window_is_taken_and_the_rest_is_counted(
     assert is_every_minute(found[2:])
 
 
+def test_a_long_outage_is_counted_and_not_walked_through() -> None:
+    world = scheduled(overlap="allow_all", catchup_window=timedelta(minutes=10))
+    minutes(world, 2)
+    world.advance(5 * 24 * 60 * MINUTE)
+    world.settle()
+    world.settle()
+    assert state(world)["missed"] + len(instants(world)) == 2 + 5 * 24 * 60
+    assert len(world.events(ID)) < 150
+
+
 def test_a_window_longer_than_the_outage_misses_nothing() -> None:
     world = scheduled(overlap="allow_all")
     minutes(world, 2)

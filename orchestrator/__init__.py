@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from orchestrator.client.history_file import RecordedHistory as RecordedHistory
     from orchestrator.client.history_file import read_history_file as read_history_file
     from orchestrator.client.listing import RunPage as RunPage
+    from orchestrator.client.schedule_spec import Schedule as Schedule
+    from orchestrator.client.schedule_spec import ScheduleAction as ScheduleAction
+    from orchestrator.client.schedule_spec import ScheduleCalendarSpec as ScheduleCalendarSpec
+    from orchestrator.client.schedule_spec import ScheduleIntervalSpec as ScheduleIntervalSpec
+    from orchestrator.client.schedule_spec import ScheduleRange as ScheduleRange
+    from orchestrator.client.schedule_spec import ScheduleSpec as ScheduleSpec
+    from orchestrator.client.schedules import AsyncScheduleHandle as AsyncScheduleHandle
+    from orchestrator.client.schedules import ScheduleDescription as ScheduleDescription
+    from orchestrator.client.schedules import ScheduleHandle as ScheduleHandle
     from orchestrator.client.summary import RunSummary as RunSummary
     from orchestrator.client.update_handle import AsyncUpdateHandle as AsyncUpdateHandle
     from orchestrator.client.update_handle import UpdateHandle as UpdateHandle
@@ -76,6 +85,15 @@ _HOMES = {
     "Batch": "orchestrator.client.batch",
     "BatchReport": "orchestrator.client.batch",
     "RunPage": "orchestrator.client.listing",
+    "Schedule": "orchestrator.client.schedule_spec",
+    "ScheduleAction": "orchestrator.client.schedule_spec",
+    "ScheduleCalendarSpec": "orchestrator.client.schedule_spec",
+    "ScheduleIntervalSpec": "orchestrator.client.schedule_spec",
+    "ScheduleRange": "orchestrator.client.schedule_spec",
+    "ScheduleSpec": "orchestrator.client.schedule_spec",
+    "AsyncScheduleHandle": "orchestrator.client.schedules",
+    "ScheduleDescription": "orchestrator.client.schedules",
+    "ScheduleHandle": "orchestrator.client.schedules",
     "RunSummary": "orchestrator.client.summary",
     "Workflow": "orchestrator.client.workflow",
     "EncryptionCodec": "orchestrator.sealing.aes_gcm",
@@ -120,6 +138,7 @@ __all__ = [
     "RETRY_UNTIL_DONE",
     "ApplicationError",
     "AsyncRunHandle",
+    "AsyncScheduleHandle",
     "AsyncUpdateHandle",
     "Batch",
     "BatchReport",
@@ -150,6 +169,14 @@ __all__ = [
     "RunNotFound",
     "RunPage",
     "RunSummary",
+    "Schedule",
+    "ScheduleAction",
+    "ScheduleCalendarSpec",
+    "ScheduleDescription",
+    "ScheduleHandle",
+    "ScheduleIntervalSpec",
+    "ScheduleRange",
+    "ScheduleSpec",
     "StepCancelled",
     "StepError",
     "StepLost",

@@ -7,7 +7,8 @@ A2  One Celery app has one orchestrator; `Orchestrator.of` finds it again.
 
 import functools
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
@@ -30,11 +31,18 @@ from orchestrator.client.on_loop import ClientStoreOnLoop
 from orchestrator.client.port import run_in_place
 from orchestrator.client.registration import WorkflowOptions, define, register
 from orchestrator.client.reindexing import Reindexed, reindex
+from orchestrator.client.schedules import (
+    ScheduleDescription,
+    ScheduleHandle,
+    list_schedules,
+    schedule_definition,
+)
 from orchestrator.client.summary import RunSummary
 from orchestrator.client.workflow import Workflow
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
 from orchestrator.core.limits import BATCH_RPS_DEFAULT
+from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.engine.ports import BlobStore
 from orchestrator.payloads import PydanticCodec
 from orchestrator.sealing import housekeeping
@@ -221,6 +229,10 @@ class Orchestrator:
         self, options: WorkflowOptions, function: Callable[P, Coroutine[Any, Any, R]]
     ) -> Workflow[P, R]:
         definition, encode_input = define(function, options, self.codec)
+        if definition.name == SCHEDULE_TYPE:
+            raise ConfigurationError(
+                f"workflow {SCHEDULE_TYPE!r}", "the name of schedules", "name it otherwise"
+            )
         register(self._definitions, definition)
         workflow = Workflow(function, definition, encode_input, self._connection.sessions)
         self._workflows[definition.name] = workflow
@@ -314,6 +326,14 @@ class Orchestrator:
             exporting.export_open(self._connection.sessions.blocking(), folder, type)
         )
 
+    def schedule(self, id: str) -> ScheduleHandle:
+        """Return a handle on a schedule, to make it or to tell it something.  Reaches nothing."""
+        return ScheduleHandle(self._connection.sessions, checked_workflow_id(id))
+
+    def schedules(self, *, limit: int = LIST_LIMIT) -> Sequence[ScheduleDescription]:
+        """Return up to `limit` schedules, newest first."""
+        return run_in_place(list_schedules(self._connection.sessions.blocking(), limit))
+
     def engine(self, settings: "EngineSettings | None" = None) -> "Engine":
         """Return a new orchestrator process' engine; its `run` blocks until it is stopped."""
         # Not at the top: a client or a worker has no use for the engine.
@@ -327,7 +347,8 @@ class Orchestrator:
             seal.check()
         return Engine(
             store=store,
-            registry=self.registry,
+            # Every engine drives schedules; they are no workflows of the app.
+            registry=ChainMap({SCHEDULE_TYPE: schedule_definition(self.codec)}, self._definitions),
             dispatcher=CeleryDispatcher(self.app, seal=seal.text if seal else None),
             blobs=self.blobs,
             local=ThreadedLocalRunner(self.app, self.codec, self.blobs),

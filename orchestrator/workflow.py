@@ -14,9 +14,8 @@ from asyncio import events
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+from orchestrator.core.child_call import child, continue_as_new
 from orchestrator.core.context import (
-    child,
-    continue_as_new,
     deprecate_patch,
     info,
     now,
@@ -31,7 +30,7 @@ from orchestrator.core.context import (
     uuid4,
     wait_condition,
 )
-from orchestrator.core.execution import Execution, RunInfo
+from orchestrator.core.execution import Execution
 from orchestrator.core.external_handle import (
     ExternalWorkflowHandle,
     external,

@@ -19,6 +19,7 @@ from orchestrator.cli.keys import rotate_keys, shred
 from orchestrator.cli.lineage import lineage
 from orchestrator.cli.pending_tables import print_pending
 from orchestrator.cli.replays import export, replay
+from orchestrator.cli.schedules import schedule
 from orchestrator.cli.start_options import said_options, settings_of
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.handle import RunHandle
@@ -251,6 +252,7 @@ workflow.add_command(messages.update)
 workflow.add_command(messages.signal_with_start)
 for each in (lineage, list_, count, batch, reindex, describe):
     workflow.add_command(each)
+workflow.add_command(schedule)
 
 
 def _orchestrator(ctx: click.Context) -> Orchestrator:

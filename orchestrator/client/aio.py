@@ -1,6 +1,6 @@
 """The app object's calls for code on an event loop."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Unpack
 
 from orchestrator.client import listing
@@ -9,6 +9,11 @@ from orchestrator.client.handle import AsyncRunHandle
 from orchestrator.client.ids import checked_workflow_id
 from orchestrator.client.listing import LIST_LIMIT, RunPage, Where
 from orchestrator.client.messages import Target
+from orchestrator.client.schedules import (
+    AsyncScheduleHandle,
+    ScheduleDescription,
+    list_schedules,
+)
 from orchestrator.client.summary import RunSummary
 
 
@@ -50,6 +55,14 @@ class AsyncRuns:
         """See `Orchestrator.count_by`."""
         wanted = listing.filter_of(filter, where)
         return await listing.count_by(self._connection.sessions.on_running_loop(), wanted, name)
+
+    def schedule(self, id: str) -> AsyncScheduleHandle:
+        """See `Orchestrator.schedule`."""
+        return AsyncScheduleHandle(self._connection.sessions, checked_workflow_id(id))
+
+    async def schedules(self, *, limit: int = LIST_LIMIT) -> Sequence[ScheduleDescription]:
+        """See `Orchestrator.schedules`."""
+        return await list_schedules(self._connection.sessions.on_running_loop(), limit)
 
     async def close(self) -> None:
         """Close this event loop's connections; the next call makes new ones."""

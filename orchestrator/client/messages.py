@@ -54,7 +54,7 @@ async def start(
     definition: WorkflowDefinition,
     args: list[Json],
     kwargs: dict[str, Json],
-    said: Mapping[str, Json],
+    said: Mapping[str, Json] | None = None,
 ) -> int:
     """Open a run and return its number; `said` is what `StartOptions.as_body` returned.
 
@@ -69,7 +69,7 @@ async def start(
         "args": args,
         "kwargs": kwargs,
         "request_id": request_id,
-        **said,
+        **(said or {}),
     }
     answer = await session.resend(
         lambda: session.store.start(workflow_id, request_id=request_id, body=body)

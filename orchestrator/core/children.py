@@ -11,7 +11,7 @@ CH3  When the parent ends first, its `parent_close_policy` says what becomes of 
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from orchestrator.core.definition import Codec, WorkflowDefinition
@@ -49,6 +49,7 @@ class ChildOrder:
     parent_close_policy: ParentClosePolicy
     cancellation_type: ChildCancellation = "wait_cancellation_completed"
     returns: Any = None  #: the declared type of the result; None for plain JSON
+    scheduled: dict[str, Json] = field(default_factory=dict)  #: see `RunStarted`
 
 
 @dataclass(slots=True, eq=False)

@@ -68,6 +68,8 @@ class RunStarted(Event):
     memo: dict[str, Json] = field(default_factory=dict)
     summary: str = ""
     details: str = ""
+    #: {} or ``{"schedule": id, "at_ms": instant}``: which schedule started it, and for when.
+    scheduled: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,20 @@ class ChildFailed(Event):
     run: int
     kind: str
     failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleTimesComputed(Event):
+    """The next instants of a schedule: pairs of the instant and when it is due.
+
+    `missed` of those asked about were older than the catch-up window.  `problem` says why the spec
+    has no instants that can be computed, or is "".
+    """
+
+    request: int
+    times: list[list[int]] = field(default_factory=list)
+    missed: int = 0
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +209,7 @@ Input: TypeAlias = Union[
     StepFailed,
     ChildCompleted,
     ChildFailed,
+    ScheduleTimesComputed,
     TimerFired,
     SignalReceived,
     UpdateReceived,
@@ -249,6 +266,7 @@ class ChildScheduled(Event):
     args: Json = _untold(factory=list)
     kwargs: Json = _untold(factory=dict)
     parent_close_policy: str = _untold("terminate")
+    scheduled: dict[str, Json] = _untold(factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +274,22 @@ class ChildCancelRequested(Event):
     """The workflow asks a child to stop; what became of it follows as an input."""
 
     child: int
+    terminate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleTimesRequested(Event):
+    """A schedule asks for its next `count` instants after `after_ms`; they follow as an input.
+
+    Those up to `missed_until_ms` are only counted.
+    """
+
+    request: int
+    schedule: str
+    spec: dict[str, Json] = field(default_factory=dict)
+    after_ms: int
+    missed_until_ms: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -460,6 +494,7 @@ Command: TypeAlias = Union[
     StepCancelRequested,
     ChildScheduled,
     ChildCancelRequested,
+    ScheduleTimesRequested,
     TimerStarted,
     TimerCancelled,
     GeneratorOpened,

@@ -34,6 +34,7 @@ from orchestrator.core.events import (
     RunFailed,
     RunStarted,
     RunTerminated,
+    ScheduleTimesComputed,
     SignalReceived,
     StepCompleted,
     StepFailed,
@@ -260,6 +261,11 @@ class Execution(Orders):
             child.outcome = event
             child.future.set_result(None)
 
+    def _answer_times(self, event: ScheduleTimesComputed) -> None:
+        future = self.times_wanted.pop(event.request, None)
+        if future is not None and not future.done():
+            future.set_result(event)
+
     def _fire(self, event: TimerFired) -> None:
         self.loop.fire(event.timer)
 
@@ -374,6 +380,7 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     StepFailed: Execution._settle,
     ChildCompleted: Execution._settle_child,
     ChildFailed: Execution._settle_child,
+    ScheduleTimesComputed: Execution._answer_times,
     TimerFired: Execution._fire,
     SignalReceived: Execution._receive,
     UpdateReceived: Execution._update,

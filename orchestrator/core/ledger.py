@@ -232,6 +232,8 @@ class Ledger:
                 self.memo = merged(self.memo, event.memo)
             case e.CurrentDetailsSet():
                 self.current_details = event.details
+            case e.ScheduleTimesRequested() | e.ScheduleTimesComputed():
+                pass  # Asked and answered in one commit.
             case (
                 e.GeneratorOpened()
                 | e.PatchMarked()

@@ -118,6 +118,14 @@ LOCAL_THREADS_MAX = 16
 
 #: A patch's name stands in its marker, once per run.
 PATCH_ID_CHARS_MAX = 200
+#: Instants of a schedule that are asked for at a time.
+SCHEDULE_TIMES_MAX = 50
+#: Starts that wait in one schedule for a run to end.
+SCHEDULE_BUFFER_MAX = 1_000
+#: How far a calendar is searched for its next instant, and how many excluded or missed ones are
+#: counted: the owner computes them between two renewals of its lease.
+SCHEDULE_SEARCH_YEARS_MAX = 40
+SCHEDULE_SEARCH_MAX = 10_000
 
 #: A query's answer waits this long for its reader.
 ANSWER_TTL_MS = 60_000

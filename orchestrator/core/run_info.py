@@ -17,6 +17,14 @@ class ParentInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleInfo:
+    """Which schedule started a run, and for which instant."""
+
+    schedule_id: str
+    scheduled_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """What `workflow.info` returns; attributes and memo as they are now.
 
@@ -30,6 +38,7 @@ class RunInfo:
     version: str
     started_at_ms: int
     parent: ParentInfo | None = None
+    schedule: ScheduleInfo | None = None
     search_attributes: Mapping[str, SearchValue] = field(default_factory=dict)
     memo: Mapping[str, Json] = field(default_factory=dict)
     first_run: int = 1
@@ -40,7 +49,7 @@ class RunInfo:
     @classmethod
     def of(cls, workflow_id: str, run: int, started: RunStarted) -> "RunInfo":
         """Return what the run's first event says of it."""
-        by = started.parent
+        by, due = started.parent, started.scheduled
         return cls(
             workflow_id=workflow_id,
             run=run,
@@ -49,6 +58,11 @@ class RunInfo:
             started_at_ms=started.at_ms,
             parent=ParentInfo(workflow_id=str(by["workflow"]), run=int(str(by["run"])))
             if by
+            else None,
+            schedule=ScheduleInfo(
+                schedule_id=str(due["schedule"]), scheduled_at_ms=int(str(due["at_ms"]))
+            )
+            if due
             else None,
             search_attributes=decode_attributes(started.search_attributes),
             memo=started.memo,

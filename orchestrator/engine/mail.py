@@ -31,6 +31,7 @@ class Mail:
         name = str(body.get("workflow"))
         definition = self._turn.tools.registry.get(name)
         args, kwargs = body.get("args") or [], body.get("kwargs") or {}
+        scheduled = body.get("scheduled")
         assert isinstance(args, list)
         assert isinstance(kwargs, dict)
         self._turn.inputs.append(
@@ -52,6 +53,7 @@ class Mail:
                 summary=str(body.get("summary") or ""),
                 details=str(body.get("details") or ""),
                 **_chain_in(body),
+                scheduled=scheduled if isinstance(scheduled, dict) else {},
             )
         )
         self._turn.draft.fields.update(fields_of_started(self._turn.inputs[-1]))

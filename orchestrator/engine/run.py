@@ -32,6 +32,7 @@ from orchestrator.engine.externals import Externals
 from orchestrator.engine.mail import Mail
 from orchestrator.engine.questions import Questions
 from orchestrator.engine.references import as_recorded, with_values
+from orchestrator.engine.schedule_answers import times_computed
 from orchestrator.engine.turn import Tools, Turn
 from orchestrator.engine.undelivered import Undelivered, turned_away
 from orchestrator.engine.visible import fields_of
@@ -313,7 +314,9 @@ class LiveRun:
             case e.StepCancelRequested():
                 self._attempts.cancel(command.step)
             case e.ChildCancelRequested():
-                self._children.cancel(command.child)
+                self._children.cancel(command)
+            case e.ScheduleTimesRequested():
+                self._turn.inputs.append(times_computed(command, self._turn.at_ms))
             case e.TimerStarted():
                 draft.set_timer(draft.timer(TimerKind.SLEEP, command.timer), command.due_at_ms)
             case e.TimerCancelled():

@@ -18,6 +18,7 @@ VALUES: dict[str, Any] = {
     "list[int]": [3, 2],
     "list[str]": ["a", "ä"],
     "list[dict[str, Json]]": [{"run": 1}],
+    "list[list[int]]": [[3, 4], [5, 5]],
     "dict[str, Json]": {"k": [True]},
     "Failure": Failure(type="Boom", message="it broke", cause=Failure(type="Why", message="")),
     "bool": False,

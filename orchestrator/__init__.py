@@ -11,17 +11,33 @@ if TYPE_CHECKING:
     from orchestrator import step as step
     from orchestrator import workflow as workflow
     from orchestrator.app import Orchestrator as Orchestrator
+    from orchestrator.client.batch import Batch as Batch
+    from orchestrator.client.batch import BatchReport as BatchReport
     from orchestrator.client.handle import AsyncRunHandle as AsyncRunHandle
     from orchestrator.client.handle import RunHandle as RunHandle
     from orchestrator.client.history_file import RecordedHistory as RecordedHistory
     from orchestrator.client.history_file import read_history_file as read_history_file
+    from orchestrator.client.listing import RunPage as RunPage
+    from orchestrator.client.schedule_spec import Schedule as Schedule
+    from orchestrator.client.schedule_spec import ScheduleAction as ScheduleAction
+    from orchestrator.client.schedule_spec import ScheduleCalendarSpec as ScheduleCalendarSpec
+    from orchestrator.client.schedule_spec import ScheduleIntervalSpec as ScheduleIntervalSpec
+    from orchestrator.client.schedule_spec import ScheduleRange as ScheduleRange
+    from orchestrator.client.schedule_spec import ScheduleSpec as ScheduleSpec
+    from orchestrator.client.schedules import AsyncScheduleHandle as AsyncScheduleHandle
+    from orchestrator.client.schedules import ScheduleDescription as ScheduleDescription
+    from orchestrator.client.schedules import ScheduleHandle as ScheduleHandle
     from orchestrator.client.summary import RunSummary as RunSummary
+    from orchestrator.client.update_handle import AsyncUpdateHandle as AsyncUpdateHandle
+    from orchestrator.client.update_handle import UpdateHandle as UpdateHandle
     from orchestrator.client.workflow import Workflow as Workflow
     from orchestrator.core.errors import ApplicationError as ApplicationError
     from orchestrator.core.errors import ChildWorkflowError as ChildWorkflowError
     from orchestrator.core.errors import ConfigurationError as ConfigurationError
+    from orchestrator.core.errors import ExternalWorkflowError as ExternalWorkflowError
     from orchestrator.core.errors import ForbiddenInWorkflow as ForbiddenInWorkflow
     from orchestrator.core.errors import HistoryFileError as HistoryFileError
+    from orchestrator.core.errors import InvalidFilter as InvalidFilter
     from orchestrator.core.errors import InvalidPayload as InvalidPayload
     from orchestrator.core.errors import InvalidWorkflowId as InvalidWorkflowId
     from orchestrator.core.errors import NondeterminismError as NondeterminismError
@@ -41,6 +57,8 @@ if TYPE_CHECKING:
     from orchestrator.core.errors import UnknownWorkflow as UnknownWorkflow
     from orchestrator.core.errors import UsageError as UsageError
     from orchestrator.core.errors import WorkflowFailed as WorkflowFailed
+    from orchestrator.core.errors import WorkflowUpdateFailed as WorkflowUpdateFailed
+    from orchestrator.core.errors import WorkflowUpdateRejected as WorkflowUpdateRejected
     from orchestrator.core.failure import Failure as Failure
     from orchestrator.core.options import StepOptions as StepOptions
     from orchestrator.core.retry import RETRY_UNTIL_DONE as RETRY_UNTIL_DONE
@@ -59,9 +77,23 @@ _HOMES = {
     "workflow": "orchestrator.workflow",
     "Orchestrator": "orchestrator.app",
     "AsyncRunHandle": "orchestrator.client.handle",
+    "AsyncUpdateHandle": "orchestrator.client.update_handle",
+    "UpdateHandle": "orchestrator.client.update_handle",
     "RunHandle": "orchestrator.client.handle",
     "RecordedHistory": "orchestrator.client.history_file",
     "read_history_file": "orchestrator.client.history_file",
+    "Batch": "orchestrator.client.batch",
+    "BatchReport": "orchestrator.client.batch",
+    "RunPage": "orchestrator.client.listing",
+    "Schedule": "orchestrator.client.schedule_spec",
+    "ScheduleAction": "orchestrator.client.schedule_spec",
+    "ScheduleCalendarSpec": "orchestrator.client.schedule_spec",
+    "ScheduleIntervalSpec": "orchestrator.client.schedule_spec",
+    "ScheduleRange": "orchestrator.client.schedule_spec",
+    "ScheduleSpec": "orchestrator.client.schedule_spec",
+    "AsyncScheduleHandle": "orchestrator.client.schedules",
+    "ScheduleDescription": "orchestrator.client.schedules",
+    "ScheduleHandle": "orchestrator.client.schedules",
     "RunSummary": "orchestrator.client.summary",
     "Workflow": "orchestrator.client.workflow",
     "EncryptionCodec": "orchestrator.sealing.aes_gcm",
@@ -75,8 +107,10 @@ _HOMES = {
     "ApplicationError": _ERRORS,
     "ChildWorkflowError": _ERRORS,
     "ConfigurationError": _ERRORS,
+    "ExternalWorkflowError": _ERRORS,
     "ForbiddenInWorkflow": _ERRORS,
     "HistoryFileError": _ERRORS,
+    "InvalidFilter": _ERRORS,
     "InvalidPayload": _ERRORS,
     "InvalidWorkflowId": _ERRORS,
     "NondeterminismError": _ERRORS,
@@ -94,6 +128,8 @@ _HOMES = {
     "StoreUnavailable": _ERRORS,
     "UnknownQuery": _ERRORS,
     "UnknownWorkflow": _ERRORS,
+    "WorkflowUpdateFailed": _ERRORS,
+    "WorkflowUpdateRejected": _ERRORS,
     "UsageError": _ERRORS,
     "WorkflowFailed": _ERRORS,
 }
@@ -102,12 +138,18 @@ __all__ = [
     "RETRY_UNTIL_DONE",
     "ApplicationError",
     "AsyncRunHandle",
+    "AsyncScheduleHandle",
+    "AsyncUpdateHandle",
+    "Batch",
+    "BatchReport",
     "ChildWorkflowError",
     "ConfigurationError",
     "EncryptionCodec",
+    "ExternalWorkflowError",
     "Failure",
     "ForbiddenInWorkflow",
     "HistoryFileError",
+    "InvalidFilter",
     "InvalidPayload",
     "InvalidWorkflowId",
     "Keyring",
@@ -125,7 +167,16 @@ __all__ = [
     "RunExists",
     "RunHandle",
     "RunNotFound",
+    "RunPage",
     "RunSummary",
+    "Schedule",
+    "ScheduleAction",
+    "ScheduleCalendarSpec",
+    "ScheduleDescription",
+    "ScheduleHandle",
+    "ScheduleIntervalSpec",
+    "ScheduleRange",
+    "ScheduleSpec",
     "StepCancelled",
     "StepError",
     "StepLost",
@@ -134,9 +185,12 @@ __all__ = [
     "StoreUnavailable",
     "UnknownQuery",
     "UnknownWorkflow",
+    "UpdateHandle",
     "UsageError",
     "Workflow",
     "WorkflowFailed",
+    "WorkflowUpdateFailed",
+    "WorkflowUpdateRejected",
     "read_history_file",
     "step",
     "workflow",

@@ -7,31 +7,42 @@ A2  One Celery app has one orchestrator; `Orchestrator.of` finds it again.
 
 import functools
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from celery import Celery
 from redis import Redis
 
 from orchestrator.blobs import DirectoryBlobs
-from orchestrator.client import exporting, reading
+from orchestrator.client import exporting, listing
 from orchestrator.client.address import broker_url, is_same_place, store_url_of_broker
 from orchestrator.client.aio import AsyncRuns
+from orchestrator.client.batch import Batch, BatchOptions
 from orchestrator.client.connection import Connection, Store
 from orchestrator.client.exporting import Exported
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.ids import checked_workflow_id
+from orchestrator.client.listing import LIST_LIMIT, RunPage, Where
 from orchestrator.client.messages import Target
 from orchestrator.client.on_loop import ClientStoreOnLoop
 from orchestrator.client.port import run_in_place
-from orchestrator.client.reading import LIST_LIMIT
 from orchestrator.client.registration import WorkflowOptions, define, register
+from orchestrator.client.reindexing import Reindexed, reindex
+from orchestrator.client.schedules import (
+    ScheduleDescription,
+    ScheduleHandle,
+    list_schedules,
+    schedule_definition,
+)
 from orchestrator.client.summary import RunSummary
 from orchestrator.client.workflow import Workflow
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
+from orchestrator.core.limits import BATCH_RPS_DEFAULT
+from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.engine.ports import BlobStore
 from orchestrator.payloads import PydanticCodec
 from orchestrator.sealing import housekeeping
@@ -218,6 +229,10 @@ class Orchestrator:
         self, options: WorkflowOptions, function: Callable[P, Coroutine[Any, Any, R]]
     ) -> Workflow[P, R]:
         definition, encode_input = define(function, options, self.codec)
+        if definition.name == SCHEDULE_TYPE:
+            raise ConfigurationError(
+                f"workflow {SCHEDULE_TYPE!r}", "the name of schedules", "name it otherwise"
+            )
         register(self._definitions, definition)
         workflow = Workflow(function, definition, encode_input, self._connection.sessions)
         self._workflows[definition.name] = workflow
@@ -242,25 +257,82 @@ class Orchestrator:
 
     def list(
         self,
+        filter: str = "",
         *,
-        open: bool = True,
-        closed: bool = True,
-        type: str | None = None,
-        status: str | None = None,
         limit: int = LIST_LIMIT,
-    ) -> Sequence[RunSummary]:
-        """Return up to `limit` runs, newest first, the latest of each id; see `list_runs`."""
-        work = reading.list_runs(
-            self._connection.sessions.blocking(),
-            reading.Wanted(open=open, closed=closed, type=type, status=status, limit=limit),
-        )
-        return run_in_place(work)
+        page_token: str = "",
+        **where: Unpack[Where],
+    ) -> RunPage:
+        """Return up to `limit` runs that the filter and the keywords take, newest first.
+
+        Args:
+            filter: As ``customer = 'ana' AND total > 100``; see `client.filter_text`.
+            limit: Of this page.
+            page_token: Of the page before, for the page that follows it.
+            where: See `Where`.
+
+        Raises:
+            InvalidFilter, UsageError: It says nothing; names the place.
+        """
+        session = self._connection.sessions.blocking()
+        wanted = listing.filter_of(filter, where)
+        return run_in_place(listing.list_page(session, wanted, limit=limit, page_token=page_token))
+
+    def iterate(self, filter: str = "", **where: Unpack[Where]) -> Iterator[RunSummary]:
+        """Yield every run that filter and keywords take, page by page; see `list`."""
+        wanted = listing.filter_of(filter, where)
+        return listing.iterate_in_place(self._connection.sessions.blocking, wanted)
+
+    def count(self, filter: str = "", **where: Unpack[Where]) -> int:
+        """Return how many runs filter and keywords take; see `list`."""
+        session = self._connection.sessions.blocking()
+        return run_in_place(listing.count(session, listing.filter_of(filter, where)))
+
+    def count_by(self, name: str, filter: str = "", **where: Unpack[Where]) -> dict[str, int]:
+        """Return how many of these runs have each "status", "type", or value of an attribute."""
+        session = self._connection.sessions.blocking()
+        return run_in_place(listing.count_by(session, listing.filter_of(filter, where), name))
+
+    def batch(
+        self,
+        filter: str,
+        *,
+        id: str | None = None,
+        rps: float = BATCH_RPS_DEFAULT,
+        **where: Unpack[Where],
+    ) -> Batch:
+        """Return a batch over the runs that filter and keywords take; see `Batch`.
+
+        Args:
+            filter: See `list`.
+            id: The same id again goes on with the same batch; without one, an id is made up.
+            rps: Requests a second.
+            where: See `Where`.
+
+        Raises:
+            InvalidFilter, UsageError: It says nothing; names the place.
+        """
+        options = BatchOptions(rps=rps) if id is None else BatchOptions(id=id, rps=rps)
+        wanted = listing.filter_of(filter, where)
+        return Batch(self._connection.sessions.blocking, wanted, options)
+
+    def reindex(self, *, progress: Callable[[int], None] = lambda done: None) -> Reindexed:
+        """Make the indexes that listings use anew, from the histories; while everything runs."""
+        return reindex(self.store, progress=progress)
 
     def export_open(self, folder: str | Path, *, type: str | None = None) -> Exported:
         """Write the history of every open run into `folder`; see `exporting.export_open`."""
         return run_in_place(
             exporting.export_open(self._connection.sessions.blocking(), folder, type)
         )
+
+    def schedule(self, id: str) -> ScheduleHandle:
+        """Return a handle on a schedule, to make it or to tell it something.  Reaches nothing."""
+        return ScheduleHandle(self._connection.sessions, checked_workflow_id(id))
+
+    def schedules(self, *, limit: int = LIST_LIMIT) -> Sequence[ScheduleDescription]:
+        """Return up to `limit` schedules, newest first."""
+        return run_in_place(list_schedules(self._connection.sessions.blocking(), limit))
 
     def engine(self, settings: "EngineSettings | None" = None) -> "Engine":
         """Return a new orchestrator process' engine; its `run` blocks until it is stopped."""
@@ -275,7 +347,8 @@ class Orchestrator:
             seal.check()
         return Engine(
             store=store,
-            registry=self.registry,
+            # Every engine drives schedules; they are no workflows of the app.
+            registry=ChainMap({SCHEDULE_TYPE: schedule_definition(self.codec)}, self._definitions),
             dispatcher=CeleryDispatcher(self.app, seal=seal.text if seal else None),
             blobs=self.blobs,
             local=ThreadedLocalRunner(self.app, self.codec, self.blobs),
@@ -313,6 +386,11 @@ class Orchestrator:
         return self._seal.keys
 
     # --- connections -----------------------------------------------------------------------------
+
+    @property
+    def connection(self) -> Connection:
+        """The way to the store that all clients of this app share."""
+        return self._connection
 
     def close(self) -> None:
         """Close this process' connections to the store; the next call makes new ones."""

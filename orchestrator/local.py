@@ -160,7 +160,7 @@ class ThreadedLocalRunner:
         task = self._app.tasks.get(name)
         if task is not None:
             return task.run, task
-        function = _import(name)
+        function = find_function(name)
         return function, function
 
 
@@ -168,7 +168,12 @@ def _cancel_from_outside(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Non
     loop.call_soon_threadsafe(task.cancel)
 
 
-def _import(name: str) -> Callable[..., Any]:
+def find_function(name: str) -> Callable[..., Any]:
+    """Return the function ``module.qualname``.
+
+    Raises:
+        ImportError, AttributeError: There is none.
+    """
     module, _, rest = name.rpartition(".")
     path = [rest]
     while module:

@@ -14,11 +14,13 @@ from asyncio import events
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+from orchestrator.core.child_call import child, continue_as_new
 from orchestrator.core.context import (
-    child,
+    deprecate_patch,
     info,
     now,
     on_query,
+    patched,
     publish,
     random,
     rng,
@@ -28,32 +30,57 @@ from orchestrator.core.context import (
     uuid4,
     wait_condition,
 )
-from orchestrator.core.execution import Execution, RunInfo
+from orchestrator.core.execution import Execution
+from orchestrator.core.external_handle import (
+    ExternalWorkflowHandle,
+    external,
+    get_external_workflow_handle,
+)
+from orchestrator.core.fan_out import map_step as map
 from orchestrator.core.loop import WorkflowLoop
+from orchestrator.core.run_info import RunInfo
 from orchestrator.core.saga import Saga
 from orchestrator.core.saga import Saga as saga
 from orchestrator.core.signals import on_signal, signal, signals
+from orchestrator.core.update_face import all_handlers_finished, on_update
+from orchestrator.core.visibility import (
+    set_current_details,
+    upsert_memo,
+    upsert_search_attributes,
+)
 from orchestrator.core.waits import as_completed, wait
 
 __all__ = [
+    "ExternalWorkflowHandle",
     "RunInfo",
     "Saga",
+    "all_handlers_finished",
     "as_completed",
     "child",
+    "continue_as_new",
+    "deprecate_patch",
+    "external",
+    "get_external_workflow_handle",
     "info",
     "logger",
+    "map",
     "now",
     "on_query",
     "on_signal",
+    "on_update",
+    "patched",
     "publish",
     "random",
     "rng",
     "saga",
+    "set_current_details",
     "signal",
     "signals",
     "sleep",
     "step",
     "time",
+    "upsert_memo",
+    "upsert_search_attributes",
     "uuid4",
     "wait",
     "wait_condition",

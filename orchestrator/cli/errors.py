@@ -12,6 +12,7 @@ from orchestrator.core.errors import (
     RunExists,
     RunNotFound,
     UsageError,
+    WorkflowUpdateRejected,
 )
 
 P = ParamSpec("P")
@@ -23,7 +24,7 @@ EXIT_NO = 1
 EXIT_WRONG = 2
 
 #: Errors of usage in a program, but a plain answer to somebody who types.
-_ANSWERS = (RunClosed, RunExists, RunNotFound)
+_ANSWERS = (RunClosed, RunExists, RunNotFound, WorkflowUpdateRejected)
 
 
 class Refusal(click.ClickException):

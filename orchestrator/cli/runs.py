@@ -9,17 +9,22 @@ import click
 from celery.bin.base import CeleryCommand, handle_preload_options
 
 from orchestrator.app import Orchestrator
-from orchestrator.cli import tables
+from orchestrator.cli import messages, tables
 from orchestrator.cli.app import orchestrator_of
+from orchestrator.cli.batch import batch
 from orchestrator.cli.checks import check
 from orchestrator.cli.errors import EXIT_NO, Refusal, worded
+from orchestrator.cli.finding import count, describe, list_, reindex
 from orchestrator.cli.keys import rotate_keys, shred
 from orchestrator.cli.lineage import lineage
+from orchestrator.cli.pending_tables import print_pending
 from orchestrator.cli.replays import export, replay
+from orchestrator.cli.schedules import schedule
+from orchestrator.cli.start_options import said_options, settings_of
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.messages import DECISIONS, QUERY_TIMEOUT_S
-from orchestrator.client.reading import LIST_LIMIT, Verification
+from orchestrator.client.reading import Verification
 from orchestrator.client.summary import HistoryEvent
 from orchestrator.core.events import encode
 from orchestrator.core.values import Json
@@ -50,11 +55,13 @@ def workflow(ctx: click.Context) -> None:
 @click.option("--id", "workflow_id", help="The workflow id; else one is made up.")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
 @click.option("--timeout", type=float, help="Seconds to wait at most.")
+@said_options
 @_json_flag
 @click.pass_context
 @worded
 def start(  # noqa: PLR0913 - one parameter per option
     ctx: click.Context,
+    /,
     *,
     name: str,
     inputs: Sequence[Json],
@@ -62,10 +69,12 @@ def start(  # noqa: PLR0913 - one parameter per option
     wait: bool,
     timeout: float | None,
     as_json: bool,
+    **said: Any,
 ) -> None:
     """Start a run of workflow NAME."""
     orchestrator = _orchestrator(ctx)
-    handle = orchestrator.get_workflow(name).apply_async(inputs, task_id=workflow_id)
+    bound = orchestrator.get_workflow(name).options(**settings_of(**said))
+    handle = bound.apply_async(inputs, task_id=workflow_id)
     if wait:
         result = orchestrator.codec.encode(handle.result(timeout))
         tables.print_json(handle.describe().as_json() if as_json else result)
@@ -73,37 +82,6 @@ def start(  # noqa: PLR0913 - one parameter per option
         tables.print_json({"workflow_id": handle.workflow_id, "run": handle.run})
     else:
         click.echo(handle.workflow_id)
-
-
-@workflow.command("list", cls=CeleryCommand)
-@click.option("--open", "only_open", is_flag=True, help="Open runs only.")
-@click.option("--closed", "only_closed", is_flag=True, help="Ended runs only.")
-@click.option("--type", "type_", help="Runs of this workflow only.")
-@click.option("--status", help="Runs of this status only.")
-@click.option("--limit", default=LIST_LIMIT, show_default=True, type=click.IntRange(1))
-@_json_flag
-@click.pass_context
-@worded
-def list_(  # noqa: PLR0913 - one parameter per option
-    ctx: click.Context,
-    *,
-    only_open: bool,
-    only_closed: bool,
-    type_: str | None,
-    status: str | None,
-    limit: int,
-    as_json: bool,
-) -> None:
-    """List runs, newest first."""
-    if only_open and only_closed:
-        raise click.UsageError("--open and --closed exclude each other")
-    runs = _orchestrator(ctx).list(
-        open=not only_closed, closed=not only_open, type=type_, status=status, limit=limit
-    )
-    if as_json:
-        tables.print_json([run.as_json() for run in runs])
-    else:
-        tables.console().print(tables.runs_table(runs))
 
 
 @workflow.command("show", cls=CeleryCommand)
@@ -131,6 +109,7 @@ def show(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bool
     else:
         console = tables.console()
         console.print(tables.header_table(summary, history, verification))
+        print_pending(console, history)
         console.print()
         console.print(tables.history_table(history))
     if not verification:
@@ -269,6 +248,11 @@ workflow.add_command(rotate_keys)
 workflow.add_command(export)
 workflow.add_command(replay)
 workflow.add_command(check)
+workflow.add_command(messages.update)
+workflow.add_command(messages.signal_with_start)
+for each in (lineage, list_, count, batch, reindex, describe):
+    workflow.add_command(each)
+workflow.add_command(schedule)
 
 
 def _orchestrator(ctx: click.Context) -> Orchestrator:

@@ -15,6 +15,7 @@ from orchestrator.client.reading import Verification
 from orchestrator.client.summary import HistoryEvent, RunSummary
 from orchestrator.core.events import Event, RunBlocked, TimerStarted
 from orchestrator.core.failure import Failure
+from orchestrator.core.search_attributes import attributes_as_json
 from orchestrator.core.values import Json
 
 #: Width where nobody looks: a pipe or a file, which a table must not cut.
@@ -68,9 +69,9 @@ def runs_table(runs: Iterable[RunSummary]) -> Table:
 
 
 def header_table(
-    run: RunSummary, history: Sequence[HistoryEvent], verification: Verification
+    run: RunSummary, history: Sequence[HistoryEvent], verification: Verification | None = None
 ) -> Table:
-    """Return a run at a glance, why it rests, and whether its chain holds."""
+    """Return a run at a glance, why it rests, and, where it was looked at, whether it holds."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -80,6 +81,7 @@ def header_table(
     table.add_row("started", moment(run.started_at))
     if run.closed_at is not None:
         table.add_row("ended", moment(run.closed_at))
+    _add_said(table, run)
     if run.state is not None:
         table.add_row("state", Text(compact(run.state)))
     if run.status == "completed":
@@ -88,7 +90,8 @@ def header_table(
         table.add_row("failure", Text(failure_text(run.failure)))
     if run.blocked:
         _add_blocked(table, run, history)
-    table.add_row("chain", _chain_text(verification))
+    if verification is not None:
+        table.add_row("chain", _chain_text(verification))
     return table
 
 
@@ -107,7 +110,8 @@ def history_table(history: Iterable[HistoryEvent]) -> Table:
 def event_text(event: Event) -> str:
     """Return what an event says beyond its name and its defaults, in one line."""
     if isinstance(event, TimerStarted):
-        return f"timer={event.timer} for {event.duration_ms / 1000:g} s"
+        text = f"timer={event.timer} for {event.duration_ms / 1000:g} s"
+        return f"{text} summary={compact(event.summary)}" if event.summary else text
     parts = []
     for part in fields(event):
         value = getattr(event, part.name)
@@ -139,6 +143,17 @@ def moment(at: datetime | None) -> str:
 def status_text(status: str) -> Text:
     """Return a status in its colour."""
     return Text(status, style=_COLOURS.get(status, ""))
+
+
+def _add_said(table: Table, run: RunSummary) -> None:
+    """Add what the run's start and its code say of it."""
+    for name in ("summary", "details", "current_details"):
+        if text := getattr(run, name):
+            table.add_row(name.replace("_", " "), Text(text))
+    for name, value in attributes_as_json(run.search_attributes).items():
+        table.add_row(f"attribute {name}", Text(compact(value)))
+    for name, value in run.memo.items():
+        table.add_row(f"memo {name}", Text(compact(value)))
 
 
 def _add_blocked(table: Table, run: RunSummary, history: Sequence[HistoryEvent]) -> None:

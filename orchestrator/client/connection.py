@@ -6,7 +6,9 @@ C2  An asyncio connection belongs to the event loop it was made on; each loop ge
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -37,6 +39,19 @@ class ClosableStore(AsyncStore, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """Another place that an app's clients are led to for a while; see `Connection.redirected`.
+
+    `clock` and `wait_ms_max` are those of `Session`.
+    """
+
+    store: Store
+    blobs: BlobStore
+    clock: Callable[[], float]
+    wait_ms_max: int
+
+
 class Connection:
     """The way to the store, and the sessions over it.
 
@@ -65,6 +80,7 @@ class Connection:
         self._blobs = blobs
         self._lock = threading.Lock()
         self._store: Store | None = None
+        self._elsewhere: Elsewhere | None = None
         self._on_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, ClosableStore] = (
             WeakKeyDictionary()
         )
@@ -73,10 +89,21 @@ class Connection:
     @property
     def store(self) -> Store:
         """The blocking store, connected at the first use."""
+        if self._elsewhere is not None:
+            return self._elsewhere.store
         with self._lock:
             if self._store is None:
                 self._store = self._open_store()
             return self._store
+
+    @contextmanager
+    def redirected(self, elsewhere: Elsewhere) -> Iterator[None]:
+        """While the block runs every client of the app, made before or in it, goes elsewhere."""
+        before, self._elsewhere = self._elsewhere, elsewhere
+        try:
+            yield
+        finally:
+            self._elsewhere = before
 
     async def close(self) -> None:
         """Close the running event loop's connections; the next call makes new ones."""
@@ -88,7 +115,7 @@ class Connection:
         return self._session(Bridged(self.store, in_place), pause_in_place)
 
     def _on_running_loop(self) -> Session:
-        if self._open_async_store is None:
+        if self._open_async_store is None or self._elsewhere is not None:
             return self._session(Bridged(self.store, in_thread), asyncio.sleep)
         loop = asyncio.get_running_loop()
         if loop not in self._on_loops:
@@ -96,10 +123,14 @@ class Connection:
         return self._session(self._on_loops[loop], asyncio.sleep)
 
     def _session(self, store: AsyncStore, pause: Callable[[float], Awaitable[None]]) -> Session:
-        return Session(
+        session = Session(
             store=store,
             pause=pause,
             codec=self._codec,
             registry=self._registry,
             blobs=self._blobs,
         )
+        there = self._elsewhere
+        if there is None:
+            return session
+        return replace(session, blobs=there.blobs, clock=there.clock, wait_ms_max=there.wait_ms_max)

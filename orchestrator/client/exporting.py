@@ -18,8 +18,9 @@ from orchestrator.client.history_file import (
     file_name,
     header_line,
 )
+from orchestrator.client.listing import filter_of, iterate
 from orchestrator.client.messages import Target
-from orchestrator.client.reading import LIST_SCAN_MAX, Wanted, describe, list_runs
+from orchestrator.client.reading import describe
 from orchestrator.client.session import Session
 from orchestrator.client.summary import RunSummary, history_event_of, instant
 from orchestrator.core.blobs import BlobRef, find_blob_ref
@@ -108,20 +109,14 @@ async def export_open(session: Session, folder: str | Path, type: str | None) ->
     A run that cannot be exported does not keep the others from it.
 
     Raises:
-        UsageError: More are open than a listing looks at; name a narrower `type`.
         StoreUnavailable: No answer.
         OSError: The folder cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = Wanted(open=True, closed=False, type=type, status=None, limit=LIST_SCAN_MAX)
-    runs = await list_runs(session, wanted)
-    if len(runs) == LIST_SCAN_MAX:
-        raise UsageError(
-            f"{LIST_SCAN_MAX} runs or more are open, and some would be left out; name a type"
-        )
+    wanted = filter_of("", {"closed": False, "type": type})
     done = Exported(files=[], waiting=[], failed={})
-    for run in runs:
+    async for run in iterate(session, wanted):
         if not run.seq:
             done.waiting.append(run.workflow_id)
             continue

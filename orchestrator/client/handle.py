@@ -5,23 +5,21 @@ it is cheap, and asks its app for one with each call.
 """
 
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from orchestrator.client import exporting, messages, reading
+from orchestrator.client import exporting, messages, reading, updates
 from orchestrator.client.history_file import HistoryHeader
 from orchestrator.client.messages import Target
 from orchestrator.client.port import run_in_place
 from orchestrator.client.reading import Verification
 from orchestrator.client.session import Session
 from orchestrator.client.summary import HistoryEvent, RunSummary
+from orchestrator.client.update_handle import AsyncUpdateHandle, Timeout, UpdateHandle
+from orchestrator.client.update_handle import in_seconds as seconds
 from orchestrator.core.values import Json
 
 R = TypeVar("R")
-
-#: A wait, in seconds or as an interval; None for the call's own default.
-Timeout = float | timedelta | None
 
 
 class Sessions:
@@ -103,6 +101,34 @@ class AsyncRunHandle(_Named, Generic[R]):
         session = self._sessions.on_running_loop()
         return await messages.signal(session, self._target, name, payload, id)
 
+    async def update(
+        self,
+        name: str,
+        *args: Any,
+        id: str | None = None,
+        timeout: Timeout = None,
+        type: Any = None,
+    ) -> Any:
+        """Send an update, wait for its outcome and return it; see `updates.send` and `wait`."""
+        session = self._sessions.on_running_loop()
+        sent = await updates.send(session, self._target, name, args, id)
+        return await updates.wait(session, sent, "completed", seconds(timeout), type)
+
+    async def start_update(
+        self,
+        name: str,
+        *args: Any,
+        id: str | None = None,
+        wait_for: str = "accepted",
+        timeout: Timeout = updates.ACCEPT_TIMEOUT_S,
+    ) -> AsyncUpdateHandle:
+        """Send an update, wait until it is accepted, or completed; see `updates.send`, `wait`."""
+        updates.checked_stage(wait_for)
+        session = self._sessions.on_running_loop()
+        sent = await updates.send(session, self._target, name, args, id)
+        await updates.wait(session, sent, wait_for, seconds(timeout))
+        return AsyncUpdateHandle(self._sessions.on_running_loop, sent)
+
     async def query(self, name: str, *args: Any, timeout: Timeout = None) -> Json:
         """See `messages.query`."""
         session = self._sessions.on_running_loop()
@@ -172,6 +198,34 @@ class RunHandle(_Named, Generic[R]):
         session = self._sessions.blocking()
         return run_in_place(messages.signal(session, self._target, name, payload, id))
 
+    def update(
+        self,
+        name: str,
+        *args: Any,
+        id: str | None = None,
+        timeout: Timeout = None,
+        type: Any = None,
+    ) -> Any:
+        """Send an update, wait for its outcome and return it; see `updates.send` and `wait`."""
+        session = self._sessions.blocking()
+        sent = run_in_place(updates.send(session, self._target, name, args, id))
+        return run_in_place(updates.wait(session, sent, "completed", seconds(timeout), type))
+
+    def start_update(
+        self,
+        name: str,
+        *args: Any,
+        id: str | None = None,
+        wait_for: str = "accepted",
+        timeout: Timeout = updates.ACCEPT_TIMEOUT_S,
+    ) -> UpdateHandle:
+        """Send an update, wait until it is accepted, or completed; see `updates.send`, `wait`."""
+        updates.checked_stage(wait_for)
+        session = self._sessions.blocking()
+        sent = run_in_place(updates.send(session, self._target, name, args, id))
+        run_in_place(updates.wait(session, sent, wait_for, seconds(timeout)))
+        return UpdateHandle(self._sessions.blocking, sent)
+
     def query(self, name: str, *args: Any, timeout: Timeout = None) -> Json:
         """See `messages.query`."""
         session = self._sessions.blocking()
@@ -190,8 +244,3 @@ class RunHandle(_Named, Generic[R]):
         session = self._sessions.blocking()
         work = messages.resolve(session, self._target, step, decision, reason=reason, by=by)
         run_in_place(work)
-
-
-def seconds(timeout: Timeout) -> float | None:
-    """Return a wait in seconds, as it was given or as an interval."""
-    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout

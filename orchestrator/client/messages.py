@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.client.ids import new_request_id
-from orchestrator.client.session import Deadline, Session
+from orchestrator.client.session import Session
 from orchestrator.client.summary import history_event_of
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import (
@@ -54,8 +54,9 @@ async def start(
     definition: WorkflowDefinition,
     args: list[Json],
     kwargs: dict[str, Json],
+    said: Mapping[str, Json] | None = None,
 ) -> int:
-    """Open a run and return its number.
+    """Open a run and return its number; `said` is what `StartOptions.as_body` returned.
 
     Raises:
         RunExists: A run of this id is open, started by another request.
@@ -68,6 +69,7 @@ async def start(
         "args": args,
         "kwargs": kwargs,
         "request_id": request_id,
+        **(said or {}),
     }
     answer = await session.resend(
         lambda: session.store.start(workflow_id, request_id=request_id, body=body)
@@ -89,21 +91,24 @@ async def signal(
         RunNotFound, RunClosed: No open run takes it.
         StoreUnavailable: No answer; repeat it under the same id.
     """
-    encoded = _signal_payload(session, await _definition_of(session, target), name, payload)
+    encoded = signal_payload(session, await _definition_of(session, target), name, payload)
     signal_id = signal_id or new_request_id()
     body: dict[str, Json] = {"signal": name, "signal_id": signal_id, "payload": encoded}
     await _deliver(session, target, Kind.SIGNAL, body, signal_id)
     return signal_id
 
 
-async def cancel(session: Session, target: Target, reason: str) -> None:
-    """Ask the run to stop; its code may clean up.  Raises what `signal` does."""
-    await _request(session, target, Kind.CANCEL, reason)
+async def cancel(session: Session, target: Target, reason: str, request_id: str = "") -> None:
+    """Ask the run to stop; its code may clean up.  Raises what `signal` does.
+
+    The same request id again is the same request, and changes nothing.
+    """
+    await _request(session, target, Kind.CANCEL, reason, request_id)
 
 
-async def terminate(session: Session, target: Target, reason: str) -> None:
-    """End the run without its code, but with its compensations; raises what `signal` does."""
-    await _request(session, target, Kind.TERMINATE, reason)
+async def terminate(session: Session, target: Target, reason: str, request_id: str = "") -> None:
+    """End the run without its code, but with its compensations; as `cancel`."""
+    await _request(session, target, Kind.TERMINATE, reason, request_id)
 
 
 async def query(
@@ -130,7 +135,7 @@ async def query(
         "reply_to": reply_to,
         "deadline_ms": now_ms + timeout_ms,
     }
-    deadline = Deadline(timeout_s)
+    deadline = session.deadline(timeout_s)
     posted = await session.resend(
         lambda: session.store.post(target.workflow_id, Kind.QUERY, body, run=target.run)
     )
@@ -163,8 +168,10 @@ async def resolve(
     _check_posted(target, posted)
 
 
-async def _request(session: Session, target: Target, kind: Kind, reason: str) -> None:
-    request_id = new_request_id()
+async def _request(
+    session: Session, target: Target, kind: Kind, reason: str, request_id: str
+) -> None:
+    request_id = request_id or new_request_id()
     body: dict[str, Json] = {"reason": reason, "request_id": request_id}
     await _deliver(session, target, kind, body, request_id)
 
@@ -214,9 +221,10 @@ async def _definition_of(session: Session, target: Target) -> WorkflowDefinition
     return session.registry.get(row.get("type", ""))
 
 
-def _signal_payload(
+def signal_payload(
     session: Session, definition: WorkflowDefinition | None, name: str, payload: Any
 ) -> Json:
+    """Return the payload as JSON; raises what `signal` does."""
     subject = f"signal {name!r}"
     kind: Any = None
     if definition is not None and definition.signals is not None:

@@ -6,10 +6,11 @@ B1  A coroutine over a `Bridged` store whose calls run in place never suspends, 
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from orchestrator.core.values import Json
+from orchestrator.store.index_ports import IndexPage, Window
 from orchestrator.store.ports import ClientStore, Kind, Posted, RunKey, Start, StoredEvent
 
 T = TypeVar("T")
@@ -50,7 +51,14 @@ class AsyncStore(Protocol):
         """See `ports.OwnerStore`."""
         ...
 
-    async def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+    async def start(
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
+    ) -> Start:
         """See `ports.ClientStore`."""
         ...
 
@@ -70,14 +78,16 @@ class AsyncStore(Protocol):
         """See `ports.ClientStore`."""
         ...
 
-    async def list_runs(
-        self,
-        *,
-        open: bool,
-        closed: bool,
-        count: int,
-    ) -> list[dict[str, str]]:
-        """See `ports.ClientStore`."""
+    async def page_runs(self, indexes: Sequence[str], window: Window) -> IndexPage:
+        """See `index_ports.RunIndex`."""
+        ...
+
+    async def index_sizes(self, indexes: Sequence[str]) -> list[int]:
+        """See `index_ports.RunIndex`."""
+        ...
+
+    async def read_rows(self, runs: Sequence[tuple[str, int]]) -> list[dict[str, str] | None]:
+        """See `index_ports.RunIndex`."""
         ...
 
 
@@ -106,9 +116,18 @@ class Bridged:
         """See `ports.OwnerStore`."""
         return await self._call(self._store.read_history, key, after_seq=after_seq, count=count)
 
-    async def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+    async def start(
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
+    ) -> Start:
         """See `ports.ClientStore`."""
-        return await self._call(self._store.start, workflow_id, request_id=request_id, body=body)
+        return await self._call(
+            self._store.start, workflow_id, request_id=request_id, body=body, message=message
+        )
 
     async def post(
         self, workflow_id: str, kind: Kind, body: Mapping[str, Json], *, run: int = 0
@@ -128,15 +147,17 @@ class Bridged:
             self._store.wait_for_event, key, after_seq=after_seq, wait_ms=wait_ms
         )
 
-    async def list_runs(
-        self,
-        *,
-        open: bool,
-        closed: bool,
-        count: int,
-    ) -> list[dict[str, str]]:
-        """See `ports.ClientStore`."""
-        return await self._call(self._store.list_runs, open=open, closed=closed, count=count)
+    async def page_runs(self, indexes: Sequence[str], window: Window) -> IndexPage:
+        """See `index_ports.RunIndex`."""
+        return await self._call(self._store.page_runs, indexes, window)
+
+    async def index_sizes(self, indexes: Sequence[str]) -> list[int]:
+        """See `index_ports.RunIndex`."""
+        return await self._call(self._store.index_sizes, indexes)
+
+    async def read_rows(self, runs: Sequence[tuple[str, int]]) -> list[dict[str, str] | None]:
+        """See `index_ports.RunIndex`."""
+        return await self._call(self._store.read_rows, runs)
 
 
 async def in_place(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:

@@ -5,7 +5,7 @@ None of it needs an orchestrator or a worker: everything lies in the store.
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
 from orchestrator.client.messages import Target
@@ -35,6 +35,7 @@ from orchestrator.core.events import (
     Event,
     RunCancelled,
     RunCompleted,
+    RunContinuedAsNew,
     RunFailed,
     RunStarted,
     RunTerminated,
@@ -45,11 +46,6 @@ from orchestrator.core.values import first_head, next_head
 from orchestrator.store.ports import RunKey, StoredEvent
 
 T = TypeVar("T")
-
-#: Rows a listing returns unless told otherwise.
-LIST_LIMIT = 100
-#: Rows looked at by a listing that filters; beyond it, name a narrower filter.
-LIST_SCAN_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,21 +63,6 @@ class Verification:
         return self.bad_seq is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which runs a listing is about; None takes every type, or every status."""
-
-    open: bool
-    closed: bool
-    type: str | None
-    status: str | None
-    limit: int
-
-    def has(self, run: RunSummary) -> bool:
-        """Return whether `run` is one of them."""
-        return self.type in (None, run.type) and self.status in (None, run.status)
-
-
 async def describe(session: Session, target: Target) -> RunSummary:
     """Return the run at a glance.
 
@@ -94,11 +75,18 @@ async def describe(session: Session, target: Target) -> RunSummary:
     latest = summary_of(target.workflow_id, row)
     if target.run in (0, latest.run):
         return latest
+    (row,) = await session.resend(
+        lambda: session.store.read_rows([(target.workflow_id, target.run)])
+    )
+    if row is not None:
+        return summary_of(target.workflow_id, row)
     return await _describe_earlier(session, target)
 
 
 async def result(session: Session, target: Target, timeout_s: float | None) -> Any:
     """Wait for the run's end and return its result, as the type the workflow declares.
+
+    A run that is continued as new is waited for to the end of its chain.
 
     Raises:
         WorkflowFailed: It ended without one.
@@ -106,18 +94,22 @@ async def result(session: Session, target: Target, timeout_s: float | None) -> A
         RunNotFound: No run has this id.
         StoreUnavailable: No answer for longer than a restart takes.
     """
-    deadline = Deadline(timeout_s)
-    summary = await _ridden_out(session, lambda: describe(session, target))
+    deadline = session.deadline(timeout_s)
+    summary = await ridden_out(session, lambda: describe(session, target))
     # From here on this run, also if another one of the id follows it.
     target = Target(workflow_id=target.workflow_id, run=summary.run, definition=target.definition)
-    while not summary.is_closed:
+    while not summary.is_closed or summary.status == RunState.CONTINUED_AS_NEW.value:
+        if summary.is_closed:
+            target = replace(target, run=summary.run + 1)
+            summary = await ridden_out(session, functools.partial(describe, session, target))
+            continue
         wait_ms = deadline.slice_ms()
         if not wait_ms:
             raise TimeoutError(
                 f"{target.workflow_id} run {summary.run} is {summary.status} after {timeout_s} s"
             )
-        await _ridden_out(session, functools.partial(_wait, session, summary, wait_ms))
-        summary = await _ridden_out(session, lambda: describe(session, target))
+        await ridden_out(session, functools.partial(_wait, session, summary, wait_ms))
+        summary = await ridden_out(session, functools.partial(describe, session, target))
     if summary.status != RunState.COMPLETED.value:
         raise WorkflowFailed(summary.workflow_id, summary.run, summary.status, summary.failure)
     return _result_of(session, target, summary)
@@ -194,16 +186,6 @@ def verify_chain(key: RunKey, stored: Sequence[StoredEvent]) -> Verification:
     return Verification(events=len(stored))
 
 
-async def list_runs(session: Session, wanted: Wanted) -> list[RunSummary]:
-    """Return the wanted ones of the newest ``LIST_SCAN_MAX`` runs, newest first."""
-    count = LIST_SCAN_MAX if wanted.type or wanted.status else wanted.limit
-    rows = await session.resend(
-        lambda: session.store.list_runs(open=wanted.open, closed=wanted.closed, count=count)
-    )
-    summaries = (summary_of(row["workflow_id"], row) for row in rows)
-    return [each for each in summaries if wanted.has(each)][: wanted.limit]
-
-
 def result_type(definition: WorkflowDefinition | None) -> Any:
     """Return what the workflow's function says it returns; None where it says nothing."""
     if definition is None:
@@ -215,7 +197,8 @@ async def _wait(session: Session, summary: RunSummary, wait_ms: int) -> bool:
     return await session.store.wait_for_event(summary.key, after_seq=summary.seq, wait_ms=wait_ms)
 
 
-async def _ridden_out(session: Session, read: Callable[[], Awaitable[T]]) -> T:
+async def ridden_out(session: Session, read: Callable[[], Awaitable[T]]) -> T:
+    """Return what `read` returns; it sits out an outage of the store (R2 in the session)."""
     # Reading may be repeated for as long as the store is away; see R2 in the session.
     away = Deadline(OUTAGE_MS_MAX / 1000)
     pause_ms = RESEND_PAUSE_MS
@@ -244,7 +227,7 @@ async def _stored(session: Session, target: Target) -> list[StoredEvent]:
 
 
 async def _describe_earlier(session: Session, target: Target) -> RunSummary:
-    """Return a run that is no longer the latest of its id, from its history."""
+    """Return a run that is no longer the latest of its id, and has no row, from its history."""
     key = RunKey(workflow_id=target.workflow_id, run=target.run)
     stored = await session.resend(lambda: session.store.read_history(key))
     events = [history_event_of(entry).event for entry in stored]
@@ -252,7 +235,7 @@ async def _describe_earlier(session: Session, target: Target) -> RunSummary:
         raise RunNotFound(f"{target.workflow_id} run {target.run}")
     ended = next((event for event in reversed(events) if isinstance(event, ENDINGS)), None)
     assert ended is not None, "a run that another one follows has ended"
-    state, failure = _end_of(ended)
+    state, failure = end_of(ended)
     return RunSummary(
         workflow_id=key.workflow_id,
         run=key.run,
@@ -268,12 +251,15 @@ async def _describe_earlier(session: Session, target: Target) -> RunSummary:
     )
 
 
-def _end_of(ended: Event) -> tuple[RunState, Failure | None]:
+def end_of(ended: Event) -> tuple[RunState, Failure | None]:
+    """Return the status that an ending leads to, and the failure: None where it completed."""
     match ended:
         case RunFailed():
             return RunState.FAILED, ended.failure
         case RunCancelled():
             return RunState.CANCELLED, Failure(type="Cancelled", message=ended.reason)
+        case RunContinuedAsNew():
+            return RunState.CONTINUED_AS_NEW, None
         case RunTerminated():
             return RunState.TERMINATED, Failure(type="Terminated", message=ended.reason)
         case _:

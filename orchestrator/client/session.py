@@ -40,6 +40,8 @@ class Session:
         codec: Of the app.
         registry: The workflows that this process knows.
         blobs: Where large results lie.
+        clock: Seconds, for time-outs alone.
+        wait_ms_max: One blocking wait at the store.
     """
 
     store: AsyncStore
@@ -47,6 +49,12 @@ class Session:
     codec: Codec
     registry: Mapping[str, WorkflowDefinition]
     blobs: BlobStore
+    clock: Callable[[], float] = time.monotonic
+    wait_ms_max: int = WAIT_MS_MAX
+
+    def deadline(self, timeout_s: float | None) -> "Deadline":
+        """Return how long a caller waits who gives this much time; None is for ever."""
+        return Deadline(timeout_s, self.clock, self.wait_ms_max)
 
     async def resend(self, send: Callable[[], Awaitable[T]]) -> T:
         """Return the answer to a request that may be sent again (R1).
@@ -72,11 +80,18 @@ class Session:
 class Deadline:
     """How long the caller still waits; None is for ever."""
 
-    def __init__(self, timeout_s: float | None) -> None:
-        self._end = None if timeout_s is None else time.monotonic() + max(0.0, timeout_s)
+    def __init__(
+        self,
+        timeout_s: float | None,
+        clock: Callable[[], float] = time.monotonic,
+        wait_ms_max: int = WAIT_MS_MAX,
+    ) -> None:
+        self._clock = clock
+        self._wait_ms_max = wait_ms_max
+        self._end = None if timeout_s is None else clock() + max(0.0, timeout_s)
 
     def slice_ms(self) -> int:
         """Return how long the next blocking wait may take; 0 when the time is over."""
         if self._end is None:
-            return WAIT_MS_MAX
-        return max(0, min(WAIT_MS_MAX, round((self._end - time.monotonic()) * 1000)))
+            return self._wait_ms_max
+        return max(0, min(self._wait_ms_max, round((self._end - self._clock()) * 1000)))

@@ -2,11 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from orchestrator.core.events import Event, decode
 from orchestrator.core.failure import Failure
+from orchestrator.core.search_attributes import (
+    SearchValue,
+    attributes_as_json,
+    decode_attributes,
+)
 from orchestrator.core.states import RUN_TERMINAL, RunState
 from orchestrator.core.values import Json
 from orchestrator.sealing.parts import blank, is_sealed
@@ -33,6 +38,11 @@ class RunSummary:
         result: What it returned, as JSON or a blob's reference; None unless it completed.
         failure: What ended it, or None.
         state: What it published, as JSON; None where it published nothing.
+        search_attributes: What it is found by; instants in UTC.
+        memo: What it keeps for its readers, as JSON.
+        summary: What its start said of it, in one line.
+        details: The same, on a page.
+        current_details: What its code said last of where it stands.
     """
 
     workflow_id: str
@@ -48,6 +58,11 @@ class RunSummary:
     result: Json = None
     failure: Failure | None = None
     state: Json = None
+    search_attributes: Mapping[str, SearchValue] = field(default_factory=dict)
+    memo: Mapping[str, Json] = field(default_factory=dict)
+    summary: str = ""
+    details: str = ""
+    current_details: str = ""
 
     @property
     def key(self) -> RunKey:
@@ -82,6 +97,12 @@ class RunSummary:
             data["failure"] = self.failure.as_json()
         if self.state is not None:
             data["state"] = self.state
+        if self.search_attributes:
+            data["search_attributes"] = attributes_as_json(self.search_attributes)
+        if self.memo:
+            data["memo"] = dict(self.memo)
+        texts = ("summary", "details", "current_details")
+        data |= {name: text for name in texts if (text := getattr(self, name))}
         return data
 
 
@@ -131,6 +152,11 @@ def summary_of(workflow_id: str, row: Mapping[str, str]) -> RunSummary:
         result=_json_in(row, "result"),
         failure=Failure.from_json(failure) if isinstance(failure, dict) else None,
         state=_json_in(row, "state"),
+        search_attributes=decode_attributes(_object_in(row, "attributes")),
+        memo=_object_in(row, "memo"),
+        summary=str(_json_in(row, "summary") or ""),
+        details=str(_json_in(row, "details") or ""),
+        current_details=str(_json_in(row, "current_details") or ""),
     )
 
 
@@ -157,3 +183,8 @@ def _json_in(row: Mapping[str, str], name: str) -> Json:
     text = row.get(name)
     value: Json = json.loads(text) if text else None
     return value
+
+
+def _object_in(row: Mapping[str, str], name: str) -> dict[str, Json]:
+    value = _json_in(row, name)
+    return value if isinstance(value, dict) else {}

@@ -2,15 +2,16 @@
 
 CH1  A child has an id of its own and a history of its own.  What became of it is an input of the
      parent's; that, and who ordered it, is all that the two histories say of each other.
-CH2  Whoever waits for a child and is cancelled asks it to stop, and waits for its end: a child
-     cleans up.  A second cancellation does not wait.
+CH2  Whoever waits for a child and is cancelled does what its `cancellation_type` says:
+     "wait_cancellation_completed" asks it to stop and waits for its end, as a child cleans up (a
+     second cancellation does not wait), "try_cancel" asks and does not wait, "abandon" leaves it.
 CH3  When the parent ends first, its `parent_close_policy` says what becomes of the child:
      "terminate" (no further code of it runs, but for compensations), "request_cancel" or "abandon".
 """
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from orchestrator.core.definition import Codec, WorkflowDefinition
@@ -21,6 +22,7 @@ from orchestrator.core.steps import return_type
 from orchestrator.core.values import Json
 
 ParentClosePolicy = Literal["terminate", "request_cancel", "abandon"]
+ChildCancellation = Literal["wait_cancellation_completed", "try_cancel", "abandon"]
 
 
 @runtime_checkable
@@ -45,7 +47,9 @@ class ChildOrder:
     args: list[Json]
     kwargs: dict[str, Json]
     parent_close_policy: ParentClosePolicy
+    cancellation_type: ChildCancellation = "wait_cancellation_completed"
     returns: Any = None  #: the declared type of the result; None for plain JSON
+    scheduled: dict[str, Json] = field(default_factory=dict)  #: see `RunStarted`
 
 
 @dataclass(slots=True, eq=False)
@@ -85,15 +89,19 @@ class ChildOptions:
 
     id: str | None = None
     parent_close_policy: ParentClosePolicy = "terminate"
+    cancellation_type: ChildCancellation = "wait_cancellation_completed"
 
     def __post_init__(self) -> None:
         if self.id is not None:
             checked_workflow_id(self.id)
-        if self.parent_close_policy not in get_args(ParentClosePolicy):
-            raise UsageError(
-                f"parent_close_policy is {self.parent_close_policy!r}; "
-                f"it is one of {', '.join(get_args(ParentClosePolicy))}"
-            )
+        for name, kind in (
+            ("parent_close_policy", ParentClosePolicy),
+            ("cancellation_type", ChildCancellation),
+        ):
+            if getattr(self, name) not in get_args(kind):
+                raise UsageError(
+                    f"{name} is {getattr(self, name)!r}; it is one of {', '.join(get_args(kind))}"
+                )
 
 
 def order_of_child(
@@ -127,5 +135,6 @@ def order_of_child(
         args=input_args,
         kwargs=input_kwargs,
         parent_close_policy=options.parent_close_policy,
+        cancellation_type=options.cancellation_type,
         returns=returns,
     )

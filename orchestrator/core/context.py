@@ -7,36 +7,31 @@ Every function finds its run through the running event loop; outside a workflow 
 import asyncio
 from asyncio import events
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from random import Random
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 from orchestrator.core import randomness
-from orchestrator.core.children import (
-    Child,
-    ChildOptions,
-    ChildWorkflow,
-    ParentClosePolicy,
-    order_of_child,
-)
 from orchestrator.core.errors import UsageError
-from orchestrator.core.execution import Execution, RunInfo
-from orchestrator.core.limits import WORKFLOW_ID_CHARS_MAX
+from orchestrator.core.execution import Execution
+from orchestrator.core.limits import (
+    HISTORY_EVENTS_SUGGESTED,
+    SUMMARY_BYTES_MAX,
+)
 from orchestrator.core.loop import WorkflowLoop
-from orchestrator.core.options import StepOptions
+from orchestrator.core.options import CANCELLATIONS, Cancellation, StepOptions
 from orchestrator.core.retry import Retry
+from orchestrator.core.run_info import RunInfo
+from orchestrator.core.search_attributes import checked_text
 from orchestrator.core.steps import OPTION_NAMES, Step, order_of
-from orchestrator.core.values import digest
 
 if TYPE_CHECKING:
     from orchestrator.core.generators import Generator
 
 T = TypeVar("T")
 
-#: Characters of ".child-<number>" behind the stem of a child's id.
-_CHILD_SUFFIX_CHARS_MAX = 20
-_STEM_CHARS = 120
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - one spelling on every Python
 
 
@@ -69,6 +64,8 @@ class StepSettings(TypedDict, total=False):
     schedule_to_close: timedelta | None
     heartbeat: timedelta | None
     local: bool
+    summary: str
+    cancellation: Cancellation | None
 
 
 class StepCall:
@@ -91,7 +88,8 @@ class StepCall:
         """Return the result of `task`, run by a worker.
 
         The keyword arguments that `StepOptions` names are settings of the step; the others are
-        the task's.  Cancelling the waiting task asks the step to stop, and does not wait for it.
+        the task's.  Cancelling the waiting task asks the step to stop, and does not wait for it;
+        ``cancellation="wait"`` and ``"abandon"`` are the other ways.
 
         Raises:
             StepError: It failed, for the last time.
@@ -124,7 +122,7 @@ def split_options(kwargs: dict[str, Any]) -> tuple[StepOptions, dict[str, Any]]:
     """Return the settings in `kwargs`, and the rest of it.
 
     Raises:
-        UsageError: A setting of a wrong type.
+        UsageError: A setting of a wrong type, or one that cannot be.
     """
     given = {name: kwargs[name] for name in OPTION_NAMES if kwargs.get(name) is not None}
     for name, value in given.items():
@@ -134,6 +132,12 @@ def split_options(kwargs: dict[str, Any]) -> tuple[StepOptions, dict[str, Any]]:
                 f"{name}= is a setting of the step and wants a {wanted.__name__}, found "
                 f"{type(value).__name__}; for an argument of the task use workflow.step.options()"
             )
+    cancellation = given.get("cancellation", "try")
+    if cancellation not in CANCELLATIONS:
+        raise UsageError(
+            f"cancellation= is one of {', '.join(CANCELLATIONS)}, found {cancellation!r}; "
+            f"for an argument of the task use workflow.step.options()"
+        )
     rest = {name: value for name, value in kwargs.items() if name not in OPTION_NAMES}
     return StepOptions(**given), rest
 
@@ -143,6 +147,8 @@ _OPTION_TYPES: dict[str, type] = {
     "priority": int,
     "retry": Retry,
     "local": bool,
+    "summary": str,
+    "cancellation": str,
     **dict.fromkeys(
         ("schedule_to_start", "start_to_close", "schedule_to_close", "heartbeat"), timedelta
     ),
@@ -164,83 +170,51 @@ async def run_step(
 async def outcome_of(execution: Execution, ordered: Step) -> Any:
     """Wait for a step that was ordered; see `StepCall`."""
     assert ordered.future is not None
+    waits = ordered.order.options.get("cancellation") == "wait"
     try:
-        await ordered.future
+        await (asyncio.shield(ordered.future) if waits else ordered.future)
     except asyncio.CancelledError:
         execution.cancel_step(ordered)
+        if waits:
+            # As for a child: whatever the end is, who was cancelled goes on cancelled.  A second
+            # cancellation does not wait.
+            await asyncio.shield(ordered.future)
         raise
     return ordered.result(execution.definition.codec)
 
 
-class ChildCall:
-    """`workflow.child`: run another workflow as a child of this run, and wait for its result."""
+async def sleep(duration: timedelta | float, *, summary: str = "") -> None:
+    """Wait; a durable timer, which costs nothing meanwhile.  Zero or less only lets others run.
 
-    __slots__ = ("_options",)
+    Args:
+        duration: How long.
+        summary: What for, in one line, for people.
 
-    def __init__(self, options: ChildOptions | None = None) -> None:
-        self._options = options
-
-    def options(
-        self, *, id: str | None = None, parent_close_policy: ParentClosePolicy = "terminate"
-    ) -> "ChildCall":
-        """Return a `child` with these settings, whose keyword arguments are all the workflow's.
-
-        Raises:
-            InvalidWorkflowId: See `core.ids`.
-            UsageError: No such policy.
-        """
-        return ChildCall(ChildOptions(id=id, parent_close_policy=parent_close_policy))
-
-    async def __call__(self, workflow: ChildWorkflow | str, /, *args: Any, **kwargs: Any) -> Any:
-        """Return the result of `workflow`, a workflow or the name of one, as a run of its own.
-
-        The keyword arguments ``id`` and ``parent_close_policy`` are settings of the child; the
-        others are the workflow's input.  Cancelling the waiting task asks the child to stop, and
-        waits for its end (CH2).
-
-        Raises:
-            ChildWorkflowError: It failed, was cancelled or terminated, or another run with its id
-                is open.
-            InvalidPayload: The input does not fit the workflow's annotations.
-            UsageError: Not a workflow, or a setting that cannot be.
-        """
-        options = self._options
-        if options is None:
-            names = ChildOptions.__slots__
-            given = {name: kwargs.pop(name) for name in names if name in kwargs}
-            options = ChildOptions(**given)
-        execution = current("child()")
-        order = order_of_child(execution.definition.codec, workflow, args, kwargs, options)
-        return await _end_of_child(
-            execution, execution.order_child(order, _stem_of(execution.info))
-        )
-
-
-child = ChildCall()
-
-
-def _stem_of(info: RunInfo) -> str:
-    """Return what the ids of this run's children begin with; short enough for an id."""
-    stem = f"{info.workflow_id}.{info.run}"
-    if len(stem) <= WORKFLOW_ID_CHARS_MAX - _CHILD_SUFFIX_CHARS_MAX:
-        return stem
-    return f"{stem[:_STEM_CHARS]}~{digest(stem)[:16]}"
-
-
-async def _end_of_child(execution: Execution, ordered: Child) -> Any:
+    Raises:
+        UsageError, PayloadTooLarge: The summary is no text, or beyond its bound.
+    """
+    execution = current("sleep()")
+    checked_text("summary of a timer", summary, SUMMARY_BYTES_MAX)
+    if not summary or seconds(duration) <= 0:
+        await asyncio.sleep(seconds(duration))
+        return
+    # What asyncio.sleep does, callback by callback: a summary that comes or goes with a deploy
+    # changes nothing of the order.
+    future = execution.loop.create_future()
+    execution.timer_summary = summary
     try:
-        await asyncio.shield(ordered.future)
-    except asyncio.CancelledError:
-        execution.cancel_child(ordered)
-        await asyncio.shield(ordered.future)
-        raise
-    return ordered.result(execution.definition.codec)
+        handle = execution.loop.call_later(seconds(duration), _wake, future)
+    finally:
+        execution.timer_summary = ""
+    try:
+        await future
+    finally:
+        handle.cancel()
 
 
-async def sleep(duration: timedelta | float) -> None:
-    """Wait; a durable timer, which costs nothing meanwhile.  Zero or less only lets others run."""
-    current("sleep()")
-    await asyncio.sleep(seconds(duration))
+def _wake(future: "asyncio.Future[None]") -> None:
+    if not future.cancelled():
+        future.set_result(None)
 
 
 async def wait_condition(
@@ -295,9 +269,44 @@ def uuid4() -> UUID:
     return randomness.uuid4(random())
 
 
+def patched(patch: str) -> bool:
+    """Return True where the run takes the new branch of a change, False where it took the old.
+
+    Runs that begin after the change take the new branch.  A run that was open takes the old one
+    wherever it has already been, and the new one from the first activation that is not recorded
+    yet: the answer may turn from False to True within one run, once.  Where two places must
+    agree, ask once and keep the answer in a variable, or give each place a patch of its own.
+
+    Raises:
+        ForbiddenInWorkflow: Asked in a query's handler, or in a condition.
+        UsageError: `patch` cannot name a patch.
+    """
+    execution = current("patched()")
+    return execution.patches.ask(execution, patch, deprecated=False)
+
+
+def deprecate_patch(patch: str) -> None:
+    """Stand where `patched` stood, once no open run needs the old branch.
+
+    Histories with and without the patch's marker replay.  Once no open run has a marker that
+    `patched` recorded, this call may go too.
+
+    Raises:
+        ForbiddenInWorkflow: Asked in a query's handler, or in a condition.
+        UsageError: `patch` cannot name a patch.
+    """
+    execution = current("deprecate_patch()")
+    execution.patches.ask(execution, patch, deprecated=True)
+
+
 def info() -> RunInfo:
     """Return which run this is."""
-    return current("info()").info
+    execution = current("info()")
+    return replace(
+        execution.info,
+        history_length=execution.seq,
+        is_continue_as_new_suggested=execution.seq >= HISTORY_EVENTS_SUGGESTED,
+    )
 
 
 def publish(model: T) -> T:
@@ -306,8 +315,12 @@ def publish(model: T) -> T:
     return model
 
 
-def on_query(name: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Decorate a function that answers queries of that name; it must only read."""
+def on_query(name: str | None) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Decorate a function that answers queries of that name; it must only read.
+
+    With None it is the dynamic handler: called with the name and the list of arguments, as JSON,
+    for queries that have no handler of their own.
+    """
 
     def register(handler: Callable[..., T]) -> Callable[..., T]:
         current("on_query()").queries.register(name, handler)

@@ -14,6 +14,7 @@ from orchestrator.core.errors import (
     ActivationFailed,
     ApplicationError,
     ChildWorkflowError,
+    ExternalWorkflowError,
     StepError,
 )
 from orchestrator.core.failure import Failure, failure_of
@@ -23,6 +24,7 @@ from orchestrator.core.places import in_words, place_of_traceback
 _FAILURES = (
     ApplicationError,
     ChildWorkflowError,
+    ExternalWorkflowError,
     StepError,
     TimeoutError,
     asyncio.CancelledError,
@@ -55,12 +57,14 @@ def reason_in(error: BaseException) -> str:
 def bug(error: BaseException, kind: str = "bug") -> ActivationFailed:
     """Return what the engine is told about an exception that is not a failure."""
     frames = "".join(traceback.format_tb(error.__traceback__))
-    return ActivationFailed(
+    failed = ActivationFailed(
         kind,
         f"{type(error).__name__}: {error}"[:FAILURE_MESSAGE_CHARS_MAX],
         in_words(place_of_traceback(error.__traceback__)),
         frames[-FAILURE_TRACEBACK_CHARS_MAX:],
     )
+    failed.__cause__ = error
+    return failed
 
 
 def _members(error: BaseException) -> Iterator[BaseException]:

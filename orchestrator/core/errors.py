@@ -5,15 +5,19 @@ OrchestratorError             base; caught only at a process boundary
 │   ├── ConfigurationError    the store, the broker or a setting does not fit
 │   ├── InvalidWorkflowId     the id cannot be part of a key
 │   ├── InvalidPayload        input, signal or query argument that does not validate
+│   ├── InvalidFilter         a filter over runs that says nothing; names the place
 │   ├── PayloadTooLarge       JSON beyond its bound
 │   ├── UnknownWorkflow       no workflow of that name in this app
 │   ├── UnknownQuery          the workflow has no query of that name
+│   ├── WorkflowUpdateRejected  the workflow does not take the update; nothing else was changed
 │   ├── RunNotFound           no run with this id
 │   ├── RunExists             a run with this id is open
 │   ├── RunClosed             the run has ended; it takes no more messages
 │   ├── HistoryFileError      an exported history that is damaged, or none at all
+│   ├── WorkflowStuck         in a test: nothing can happen any more that would end the run
 │   ├── ForbiddenInWorkflow   workflow code reached for clock, chance or I/O
 │   └── NondeterminismError   replay disagreed with history; the run is blocked, history is kept
+├── WorkflowUpdateFailed      an accepted update ended without an answer; its failure is inside
 ├── WorkflowFailed            the run ended without a result; its failure is inside
 ├── ApplicationError          the application says no: fails the step or the run that raises it
 ├── StepError                 a step ended without a result, and has had its last attempt
@@ -21,6 +25,7 @@ OrchestratorError             base; caught only at a process boundary
 │   ├── StepLost              its worker died, every time
 │   └── StepCancelled         cancelled or revoked
 ├── ChildWorkflowError        a child ended without a result, or could not begin
+├── ExternalWorkflowError     another run could not be told, or ended without a result
 ├── ActivationFailed          the engine's own: the run is blocked, with the reason
 ├── PayloadSealed             stop: no key opens what is stored; shredded, or not here
 ├── StoreUnavailable          back off: no answer; what was asked may have happened
@@ -28,6 +33,7 @@ OrchestratorError             base; caught only at a process boundary
 
 BaseExceptions, which user code's ``except Exception`` must not eat:
     ActivationInterrupted     the activation held the thread too long
+    ContinueAsNew             the run is to go on as a new one
     RunEvicted                the run leaves memory; its coroutines are closed
 
 Celery and pickle rebuild an exception as ``cls(*exc.args)``.  So each class hands its own
@@ -38,6 +44,7 @@ arguments, in order, to ``super().__init__`` and words the message in ``__str__`
 from datetime import timedelta
 
 from orchestrator.core.failure import Failure
+from orchestrator.core.values import Json
 
 
 class OrchestratorError(Exception):
@@ -85,6 +92,22 @@ class InvalidPayload(UsageError):
         return f"{self.subject} does not validate: {self.reason}"
 
 
+class InvalidFilter(UsageError):
+    """A filter over runs, or the token of a page, that cannot be read; `at` counts from 1."""
+
+    def __init__(self, filter: str, at: int, reason: str) -> None:
+        super().__init__(filter, at, reason)
+        self.filter = filter
+        self.at = at
+        self.reason = reason
+
+    def __str__(self) -> str:
+        begin = max(0, self.at - 21)
+        near = self.filter[begin : self.at + 20]
+        place = f"at character {self.at}, near {near!r}" if near else f"at character {self.at}"
+        return f"filter, {place}: {self.reason}"
+
+
 class PayloadTooLarge(UsageError):
     """JSON beyond its bound; nothing was recorded."""
 
@@ -127,6 +150,20 @@ class UnknownQuery(UsageError):
             f"{self.workflow_id} answers no query {self.name!r}; "
             f"known: {', '.join(self.known) or 'none'}"
         )
+
+
+class WorkflowUpdateRejected(UsageError):
+    """The workflow does not take the update: its validator, or its handler's absence, says no."""
+
+    def __init__(self, workflow_id: str, name: str, update_id: str, reason: str) -> None:
+        super().__init__(workflow_id, name, update_id, reason)
+        self.workflow_id = workflow_id
+        self.name = name
+        self.update_id = update_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id} rejects update {self.name!r}: {self.reason}"
 
 
 class RunNotFound(UsageError):
@@ -215,6 +252,47 @@ class NondeterminismError(UsageError):
             f"the code asks for {self.issued} ({self.where or 'no source line'}); "
             f"deploy code that fits the history, or guard the change with a patch"
         )
+
+
+class WorkflowUpdateFailed(OrchestratorError):
+    """An update that was accepted ended without an answer.
+
+    `status` is "failed" (a failure left its handler), or "unfinished" (the run ended first).
+    """
+
+    def __init__(
+        self, workflow_id: str, name: str, update_id: str, status: str, failure: Failure
+    ) -> None:
+        super().__init__(workflow_id, name, update_id, status, failure)
+        self.workflow_id = workflow_id
+        self.name = name
+        self.update_id = update_id
+        self.status = status
+        self.failure = failure
+
+    def __str__(self) -> str:
+        return (
+            f"update {self.name!r} of {self.workflow_id} {self.status}: "
+            f"{self.failure.type}: {self.failure.message}"
+        )
+
+
+class WorkflowStuck(UsageError):
+    """In a test, a run was waited for, and nothing can happen any more that would end it.
+
+    `waits` says what it waits for, one line each: provide it before you ask for the result.
+    """
+
+    def __init__(self, workflow_id: str, status: str, why: str, waits: tuple[str, ...]) -> None:
+        super().__init__(workflow_id, status, why, waits)
+        self.workflow_id = workflow_id
+        self.status = status
+        self.why = why
+        self.waits = waits
+
+    def __str__(self) -> str:
+        lines = "".join(f"\n  {line}" for line in self.waits)
+        return f"{self.workflow_id} is {self.status}, and {self.why}; it waits for:{lines}"
 
 
 class WorkflowFailed(OrchestratorError):
@@ -324,6 +402,29 @@ class ChildWorkflowError(OrchestratorError):
         )
 
 
+class ExternalWorkflowError(OrchestratorError):
+    """Another run could not be told, or ended without a result.  Raised where that was awaited.
+
+    `status` is "not_found", "closed" or "rejected" (a signal that it does not take); of an awaited
+    result "not_found", "failed", "cancelled" or "terminated".  `run` is 0 where there is none.
+    """
+
+    def __init__(self, id: str, run: int, status: str, failure: Failure) -> None:
+        super().__init__(id, run, status, failure)
+        self.id = id
+        self.run = run
+        self.status = status
+        self.failure = failure
+
+    @property
+    def type(self) -> str:
+        """Type of the failure."""
+        return self.failure.type
+
+    def __str__(self) -> str:
+        return f"workflow {self.id} {self.status}: {self.failure.type}: {self.failure.message}"
+
+
 class ActivationFailed(OrchestratorError):
     """An activation could not be carried out; the engine blocks the run and records why.
 
@@ -393,6 +494,25 @@ class QueryTimeout(OrchestratorError):
 
 class ActivationInterrupted(BaseException):
     """The activation held the owner's thread too long; raised in it from outside."""
+
+
+class ContinueAsNew(BaseException):
+    """How `workflow.continue_as_new` leaves the workflow's code.
+
+    Args:
+        workflow: The type of the next run.
+        args: Its positional input, as JSON.
+        kwargs: Its input by name, as JSON.
+    """
+
+    def __init__(self, workflow: str, args: list[Json], kwargs: dict[str, Json]) -> None:
+        super().__init__(workflow, args, kwargs)
+        self.workflow = workflow
+        self.arguments = args
+        self.kwargs = kwargs
+
+    def __str__(self) -> str:
+        return f"the run goes on as a new run of {self.workflow}"
 
 
 class RunEvicted(BaseException):

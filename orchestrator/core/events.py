@@ -43,7 +43,10 @@ class RunStarted(Event):
 
     `flags` are the numbered decisions of the engine that this run was born with (S9); `seed` feeds
     the run's random numbers and never changes; `fingerprint` is the digest of its source.  `parent`
-    is {} or ``{"workflow": id, "run": number, "child": number}``: who ordered it.
+    is {} or ``{"workflow": id, "run": number, "child": number}``: who ordered it.  A run that
+    continues another names the one before it and the first of the chain, and `seen`: digests of
+    the ids of signals that the chain has taken lately, and `watchers`: who waits for its end.
+    `search_attributes`, `memo`, `summary` and `details`: see `core.search_attributes`.
     """
 
     workflow: str
@@ -57,6 +60,16 @@ class RunStarted(Event):
     python: str = ""
     request_id: str = ""
     parent: dict[str, Json] = field(default_factory=dict)
+    continued_from: int = 0
+    first_run: int = 0
+    seen: list[str] = field(default_factory=list)
+    watchers: list[dict[str, Json]] = field(default_factory=list)
+    search_attributes: dict[str, Json] = field(default_factory=dict)
+    memo: dict[str, Json] = field(default_factory=dict)
+    summary: str = ""
+    details: str = ""
+    #: {} or ``{"schedule": id, "at_ms": instant}``: which schedule started it, and for when.
+    scheduled: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +120,20 @@ class ChildFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleTimesComputed(Event):
+    """The next instants of a schedule: pairs of the instant and when it is due.
+
+    `missed` of those asked about were older than the catch-up window.  `problem` says why the spec
+    has no instants that can be computed, or is "".
+    """
+
+    request: int
+    times: list[list[int]] = field(default_factory=list)
+    missed: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimerFired(Event):
     """A timer is due."""
 
@@ -120,6 +147,44 @@ class SignalReceived(Event):
     signal: str
     signal_id: str
     payload: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateReceived(Event):
+    """An update; what the workflow makes of it follows as commands.
+
+    `update_id` makes a repeated one harmless.
+    """
+
+    update: str
+    update_id: str
+    args: list[Json] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalCompleted(Event):
+    """What another run was told has reached it, or its result is there; see `core.externals`.
+
+    `run` is which run of the id that was.  A large result is a reference, as in `StepCompleted`.
+    """
+
+    external: int
+    run: int
+    result: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalFailed(Event):
+    """What another run was to be told did not reach it, or it ended without a result.
+
+    `kind` is one of "not_found", "closed", "rejected" (its signals are declared, and this is none
+    of them), or how the run ended: "failed", "cancelled", "terminated".
+    """
+
+    external: int
+    run: int
+    kind: str
+    failure: Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +209,12 @@ Input: TypeAlias = Union[
     StepFailed,
     ChildCompleted,
     ChildFailed,
+    ScheduleTimesComputed,
     TimerFired,
     SignalReceived,
+    UpdateReceived,
+    ExternalCompleted,
+    ExternalFailed,
     CancelRequested,
     TerminateRequested,
 ]
@@ -172,6 +241,7 @@ class StepScheduled(Event):
     undo: str | None = _untold(None)
     compensates: int | None = None
     saga: int | None = None
+    summary: str = _untold("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +266,7 @@ class ChildScheduled(Event):
     args: Json = _untold(factory=list)
     kwargs: Json = _untold(factory=dict)
     parent_close_policy: str = _untold("terminate")
+    scheduled: dict[str, Json] = _untold(factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +274,22 @@ class ChildCancelRequested(Event):
     """The workflow asks a child to stop; what became of it follows as an input."""
 
     child: int
+    terminate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleTimesRequested(Event):
+    """A schedule asks for its next `count` instants after `after_ms`; they follow as an input.
+
+    Those up to `missed_until_ms` are only counted.
+    """
+
+    request: int
+    schedule: str
+    spec: dict[str, Json] = field(default_factory=dict)
+    after_ms: int
+    missed_until_ms: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +299,7 @@ class TimerStarted(Event):
     timer: int
     duration_ms: int
     due_at_ms: int = _untold(0)
+    summary: str = _untold("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,12 +319,88 @@ class GeneratorOpened(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PatchMarked(Event):
+    """The run takes the new branch of `patch` from `activation` on; see `core.patches`.
+
+    One that is `deprecated` may be missing in the code: nothing asks for the patch any more.
+    """
+
+    patch: str
+    activation: int
+    deprecated: bool = _untold(False)  # noqa: FBT003 - a field's default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignalRefused(Event):
     """The workflow asked for a signal and could not take the payload it found; it waits on."""
 
     signal_id: str
     signal: str
     reason: str = _untold("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateAccepted(Event):
+    """The workflow takes an update; its handler runs."""
+
+    update: str
+    update_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateRejected(Event):
+    """The workflow does not take an update: no handler, arguments, or its validator says no."""
+
+    update: str
+    update_id: str
+    reason: str = _untold("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateCompleted(Event):
+    """An update's handler returned.  A large result is a reference, as in `StepCompleted`."""
+
+    update_id: str
+    result: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateFailed(Event):
+    """A failure left an update's handler; the run goes on."""
+
+    update_id: str
+    failure: Failure = _untold()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalSignalSent(Event):
+    """The workflow signals run `run` of another id; 0 is whichever is open."""
+
+    external: int
+    id: str
+    signal: str
+    payload_digest: str
+    run: int = 0
+    payload: Json = _untold(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalCancelSent(Event):
+    """The workflow asks run `run` of another id to stop; 0 is whichever is open."""
+
+    external: int
+    id: str
+    run: int = 0
+    reason: str = _untold("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalResultAwaited(Event):
+    """The workflow waits for the end of run `run` of another id; 0 is the latest."""
+
+    external: int
+    id: str
+    run: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +424,27 @@ class SagaCommitted(Event):
     """The point of no return: from here on the saga is driven forward."""
 
     saga: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchAttributesUpserted(Event):
+    """The workflow says what it is found by; null removes.  See `core.search_attributes`."""
+
+    attributes: dict[str, Json] = _untold(factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoUpserted(Event):
+    """The workflow keeps something for its readers; null removes."""
+
+    memo: dict[str, Json] = _untold(factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentDetailsSet(Event):
+    """The workflow tells people where it stands."""
+
+    details: str = _untold("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,22 +475,49 @@ class RunTerminated(Event):
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContinuedAsNew(Event):
+    """The run ended, and the next run of its id goes on in its place, with this input.
+
+    `args` is left as given, or a blob's reference; replay compares `args_digest`.  Signals that
+    went over unread are the first that the next run receives.
+    """
+
+    workflow: str
+    args_digest: str
+    args: Json = _untold(factory=list)
+    kwargs: Json = _untold(factory=dict)
+
+
 Command: TypeAlias = Union[
     StepScheduled,
     StepCancelRequested,
     ChildScheduled,
     ChildCancelRequested,
+    ScheduleTimesRequested,
     TimerStarted,
     TimerCancelled,
     GeneratorOpened,
+    PatchMarked,
     SignalRefused,
+    UpdateAccepted,
+    UpdateRejected,
+    UpdateCompleted,
+    UpdateFailed,
+    ExternalSignalSent,
+    ExternalCancelSent,
+    ExternalResultAwaited,
     CompensationStarted,
     CompensationCompleted,
     SagaCommitted,
+    SearchAttributesUpserted,
+    MemoUpserted,
+    CurrentDetailsSet,
     RunCompleted,
     RunFailed,
     RunCancelled,
     RunTerminated,
+    RunContinuedAsNew,
 ]
 
 
@@ -385,6 +597,13 @@ class SignalRejected(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherAdded(Event):
+    """Another run waits for the end of this one, and is told of it: workflow, run, external."""
+
+    watcher: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRejected(Event):
     """A request other than a signal that made no sense in this state of the run."""
 
@@ -424,6 +643,7 @@ Note: TypeAlias = Union[
     StepUnparked,
     OutcomeRefused,
     SignalRejected,
+    WatcherAdded,
     RequestRejected,
     RunBlocked,
     RunUnblocked,
@@ -432,7 +652,7 @@ Note: TypeAlias = Union[
 INPUTS: tuple[type[Event], ...] = Input.__args__  # type: ignore[attr-defined]
 COMMANDS: tuple[type[Event], ...] = Command.__args__  # type: ignore[attr-defined]
 NOTES: tuple[type[Event], ...] = Note.__args__  # type: ignore[attr-defined]
-ENDINGS = (RunCompleted, RunFailed, RunCancelled, RunTerminated)
+ENDINGS = (RunCompleted, RunFailed, RunCancelled, RunTerminated, RunContinuedAsNew)
 
 _TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in (*INPUTS, *COMMANDS, *NOTES)}
 

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,68 +18,43 @@ from orchestrator.core import endings, generators, guard, randomness
 from orchestrator.core.compensation import SagaRecord, SagaState
 from orchestrator.core.conditions import Conditions
 from orchestrator.core.definition import WorkflowDefinition
-from orchestrator.core.errors import ActivationFailed, ActivationInterrupted
+from orchestrator.core.errors import ActivationFailed, ActivationInterrupted, ContinueAsNew
 from orchestrator.core.events import (
     CancelRequested,
     ChildCompleted,
     ChildFailed,
     Command,
+    ExternalCompleted,
+    ExternalFailed,
     GeneratorOpened,
     Input,
     RunCancelled,
     RunCompleted,
+    RunContinuedAsNew,
     RunFailed,
     RunStarted,
     RunTerminated,
+    ScheduleTimesComputed,
     SignalReceived,
     StepCompleted,
     StepFailed,
     TerminateRequested,
     TimerFired,
+    UpdateReceived,
 )
+from orchestrator.core.externals import Externals
+from orchestrator.core.handlers import Handlers
 from orchestrator.core.limits import CALLBACKS_PER_ACTIVATION_MAX
 from orchestrator.core.mailbox import Mailbox
 from orchestrator.core.orders import Orders
+from orchestrator.core.patches import Patches
 from orchestrator.core.queries import Queries
-from orchestrator.core.values import Json
+from orchestrator.core.run_info import RunInfo
+from orchestrator.core.updates import Updates
+from orchestrator.core.values import Json, digest
 
 if TYPE_CHECKING:
     from orchestrator.core.generators import Generator
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParentInfo:
-    """Which run ordered this one."""
-
-    workflow_id: str
-    run: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunInfo:
-    """What `workflow.info` returns."""
-
-    workflow_id: str
-    run: int
-    workflow: str
-    version: str
-    started_at_ms: int
-    parent: ParentInfo | None = None
-
-    @classmethod
-    def of(cls, workflow_id: str, run: int, started: RunStarted) -> "RunInfo":
-        """Return what the run's first event says of it."""
-        by = started.parent
-        return cls(
-            workflow_id=workflow_id,
-            run=run,
-            workflow=started.workflow,
-            version=started.version,
-            started_at_ms=started.at_ms,
-            parent=ParentInfo(workflow_id=str(by["workflow"]), run=int(str(by["run"])))
-            if by
-            else None,
-        )
 
 
 class Execution(Orders):
@@ -99,10 +74,16 @@ class Execution(Orders):
         super().__init__(salt=int.from_bytes(salt[:4], "big"), replaying=replaying)
         self.definition = definition
         self.info = info
+        #: Number of the event that is applied now; set by who applies it.
+        self.seq = 0
         self.is_finished = False
         self.mailbox = Mailbox()
         self.queries = Queries()
+        self.handlers = Handlers()
+        self.updates = Updates(self)
+        self.externals = Externals(self)
         self.conditions = Conditions()
+        self.patches = Patches()
         self.random: Random | None = None
         self._seed = ""
         self._generators: dict[str, Generator] = {}
@@ -130,6 +111,7 @@ class Execution(Orders):
         commands: list[Command] = []
         self._commands = commands
         self.places = []
+        self.patches.activation += 1
         if self.is_finished:
             return commands
         self.is_usable = False
@@ -231,6 +213,11 @@ class Execution(Orders):
             self._generators[name] = known
         return known
 
+    @property
+    def has_open_saga(self) -> bool:
+        """Whether a saga is neither committed nor undone."""
+        return any(saga.state is SagaState.OPEN for saga in self._sagas)
+
     def compensation_over(self) -> None:
         """See `compensation.Host`; the end, if it waits for this, is looked at after the drain."""
 
@@ -274,16 +261,29 @@ class Execution(Orders):
             child.outcome = event
             child.future.set_result(None)
 
+    def _answer_times(self, event: ScheduleTimesComputed) -> None:
+        future = self.times_wanted.pop(event.request, None)
+        if future is not None and not future.done():
+            future.set_result(event)
+
     def _fire(self, event: TimerFired) -> None:
         self.loop.fire(event.timer)
 
     def _receive(self, event: SignalReceived) -> None:
         self.mailbox.receive(event)
 
+    def _update(self, event: UpdateReceived) -> None:
+        if self._ending is not None:
+            self.updates.reject(event, "the run is ending")
+        else:
+            self.updates.receive(event)
+
     def _cancel(self, event: CancelRequested) -> None:
         if self._cancel_reason is None:
             self._cancel_reason = event.reason
             self._deliver_cancellation()
+            if self.loop.lingers:
+                self.handlers.cancel_waited_for()
 
     def _deliver_cancellation(self) -> bool:
         """Cancel the main task, once, unless a saga holds that back; return whether it did."""
@@ -312,6 +312,8 @@ class Execution(Orders):
                 raise ActivationFailed(
                     "limit", f"more than {CALLBACKS_PER_ACTIVATION_MAX} callbacks in one activation"
                 )
+            if self.handlers.begin_to_linger(self.loop, cancel_reason=self._cancel_reason):
+                continue
             if self._ending is None and self._has_ended():
                 self._end(self._ending_of_main())
             if self._ending is not None:
@@ -322,7 +324,9 @@ class Execution(Orders):
 
     def _has_ended(self) -> bool:
         main = self.loop.main
-        return self._early_end is not None or (main is not None and main.done())
+        if self._early_end is not None or main is None or not main.done():
+            return self._early_end is not None
+        return not (self.loop.lingers and self.handlers.are_waited_for)
 
     def _ending_of_main(self) -> Command:
         """Return the command that ends the run, not yet stamped."""
@@ -336,6 +340,14 @@ class Execution(Orders):
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self._cancel_reason is not None:
                 return RunCancelled(at_ms=0, reason=self._cancel_reason)
+            if isinstance(error, ContinueAsNew):
+                return RunContinuedAsNew(
+                    at_ms=0,
+                    workflow=error.workflow,
+                    args_digest=digest([error.arguments, error.kwargs]),
+                    args=error.arguments,
+                    kwargs=error.kwargs,
+                )
             if not endings.is_failure(self.definition, error):
                 raise endings.bug(error) from error
             return RunFailed(at_ms=0, failure=endings.failure_in(error))
@@ -343,6 +355,8 @@ class Execution(Orders):
 
     def _end(self, ending: Command) -> None:
         self._ending = ending
+        if not isinstance(ending, RunTerminated):
+            self.loop.complaints.extend(self.handlers.complaints())
         self.conditions = Conditions()
         self.loop.shut()
 
@@ -366,8 +380,12 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     StepFailed: Execution._settle,
     ChildCompleted: Execution._settle_child,
     ChildFailed: Execution._settle_child,
+    ScheduleTimesComputed: Execution._answer_times,
     TimerFired: Execution._fire,
     SignalReceived: Execution._receive,
+    UpdateReceived: Execution._update,
+    ExternalCompleted: lambda execution, event: execution.externals.settle(event),
+    ExternalFailed: lambda execution, event: execution.externals.settle(event),
     CancelRequested: Execution._cancel,
     TerminateRequested: Execution._terminate,
 }

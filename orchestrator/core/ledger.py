@@ -10,10 +10,12 @@ L3  What arrives for something that is not outstanding is not the ledger's busin
     first, and refuses it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.core import events as e
 from orchestrator.core.options import StepOptions
+from orchestrator.core.search_attributes import merged
 from orchestrator.core.states import (
     RUN_TERMINAL,
     RunFact,
@@ -23,6 +25,7 @@ from orchestrator.core.states import (
     next_run_state,
     next_step_state,
 )
+from orchestrator.core.values import Json
 
 
 @dataclass(slots=True)
@@ -70,7 +73,17 @@ class Ledger:
     steps: dict[int, StepEntry] = field(default_factory=dict)
     timers: dict[int, int] = field(default_factory=dict)
     children: dict[int, ChildEntry] = field(default_factory=dict)
-    signal_ids: set[str] = field(default_factory=set)
+    #: Ids of signals, oldest first: a dict for its order.
+    signal_ids: dict[str, None] = field(default_factory=dict)
+    #: Digests of ids of signals that earlier runs of the chain have taken.
+    seen: set[str] = field(default_factory=set)
+    update_ids: set[str] = field(default_factory=set)
+    #: Updates that were received and have no outcome yet, oldest first.
+    updates: dict[str, e.UpdateReceived] = field(default_factory=dict)
+    #: What was asked of other runs and is not answered yet.
+    externals: dict[int, e.Event] = field(default_factory=dict)
+    #: Who is told of this run's end, beside its parent.
+    watchers: list[dict[str, Json]] = field(default_factory=list)
     request_ids: set[str] = field(default_factory=set)
     is_cancel_requested: bool = False
     is_terminate_requested: bool = False
@@ -79,6 +92,9 @@ class Ledger:
     parked: set[int] = field(default_factory=set)
     #: Steps that a saga would have to undo if it failed now, by saga.
     undoable: dict[int, set[int]] = field(default_factory=dict)
+    search_attributes: dict[str, Json] = field(default_factory=dict)
+    memo: dict[str, Json] = field(default_factory=dict)
+    current_details: str = ""
 
     @property
     def has_obligations(self) -> bool:
@@ -95,6 +111,16 @@ class Ledger:
         """The run's status for people: its state, or "blocked" while it rests."""
         return "blocked" if self.blocked and not self.is_closed else self.state.value
 
+    def knows(self, body: Mapping[str, Json]) -> bool:
+        """Return whether a message of this id has its event: a signal, an update, a request."""
+        known = {
+            "signal_id": self.signal_ids,
+            "update_id": self.update_ids,
+            "request_id": self.request_ids,
+        }
+        found = ((body.get(name), ids) for name, ids in known.items())
+        return any(isinstance(one, str) and bool(one) and one in ids for one, ids in found)
+
     def _move(self, fact: RunFact) -> None:
         self.state = next_run_state(self.state, fact)
 
@@ -105,6 +131,9 @@ class Ledger:
         match event:
             case e.RunStarted():
                 self.started = event
+                self.seen.update(event.seen)
+                self.watchers.extend(event.watchers)
+                self.search_attributes, self.memo = event.search_attributes, event.memo
                 self._move(RunFact.STARTED)
             case e.StepScheduled():
                 options = StepOptions.from_json(event.options)
@@ -155,7 +184,18 @@ class Ledger:
             case e.TimerFired() | e.TimerCancelled():
                 self.timers.pop(event.timer, None)
             case e.SignalReceived() | e.SignalRejected():
-                self.signal_ids.add(event.signal_id)
+                self.signal_ids[event.signal_id] = None
+            case e.UpdateReceived():
+                self.update_ids.add(event.update_id)
+                self.updates[event.update_id] = event
+            case e.UpdateRejected() | e.UpdateCompleted() | e.UpdateFailed():
+                self.updates.pop(event.update_id, None)
+            case e.ExternalSignalSent() | e.ExternalCancelSent() | e.ExternalResultAwaited():
+                self.externals[event.external] = event
+            case e.ExternalCompleted() | e.ExternalFailed():
+                self.externals.pop(event.external, None)
+            case e.WatcherAdded():
+                self.watchers.append(event.watcher)
             case e.CancelRequested():
                 self.is_cancel_requested = True
                 self.request_ids.add(event.request_id)
@@ -182,10 +222,28 @@ class Ledger:
                 self._close(RunFact.CANCELLED, event)
             case e.RunTerminated():
                 self._close(RunFact.TERMINATED, event)
+            case e.RunContinuedAsNew():
+                self._close(RunFact.CONTINUED_AS_NEW, event)
             case e.SagaCommitted():
                 self.undoable.pop(event.saga, None)
-            case e.GeneratorOpened() | e.SignalRefused() | e.OutcomeRefused() | e.RequestRejected():
+            case e.SearchAttributesUpserted():
+                self.search_attributes = merged(self.search_attributes, event.attributes)
+            case e.MemoUpserted():
+                self.memo = merged(self.memo, event.memo)
+            case e.CurrentDetailsSet():
+                self.current_details = event.details
+            case e.ScheduleTimesRequested() | e.ScheduleTimesComputed():
+                pass  # Asked and answered in one commit.
+            case (
+                e.GeneratorOpened()
+                | e.PatchMarked()
+                | e.SignalRefused()
+                | e.OutcomeRefused()
+                | e.RequestRejected()
+            ):
                 pass  # Facts for people; nothing is outstanding because of them.
+            case e.UpdateAccepted():
+                pass  # It is in `updates` from its arrival to its outcome.
             case _:
                 raise AssertionError(f"the ledger does not know {type(event).__name__}")
 

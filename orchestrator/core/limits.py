@@ -25,10 +25,41 @@ FAILURE_TRACEBACK_CHARS_MAX = 16_000
 #: Depth of a chain of causes that a failure records.
 FAILURE_CAUSES_MAX = 5
 
+#: Search attributes of one run, and the size of one: each is an entry in two indexes or more.
+SEARCH_ATTRIBUTES_MAX = 64
+SEARCH_ATTRIBUTE_NAME_CHARS_MAX = 64
+SEARCH_ATTRIBUTE_BYTES_MAX = 1_024
+#: Texts in an attribute that is a list; each is an index entry.
+SEARCH_ATTRIBUTE_ITEMS_MAX = 32
+#: A memo as JSON: every listing carries it.
+MEMO_BYTES_MAX = 64 * 1024
+#: What people read of a run, a step or a timer: one line, and a page.
+SUMMARY_BYTES_MAX = 400
+DETAILS_BYTES_MAX = 20_000
+#: Characters of a filter, and the comparisons in it.
+FILTER_CHARS_MAX = 8_000
+FILTER_TERMS_MAX = 200
+#: Runs on one page of a listing; also rows looked at between two answers of the store.
+LIST_PAGE_MAX = 1_000
+#: Requests a batch operation sends in a second unless told otherwise.
+BATCH_RPS_DEFAULT = 50
+
 #: Events in one history.  Replay is O(events); beyond it the run is parked, never ended.
 HISTORY_EVENTS_MAX = 50_000
+#: Events from which a workflow is advised to continue as new: a replay of that many is a matter of
+#: tens of milliseconds, and a steady run of it costs one more start in four thousand events.
+HISTORY_EVENTS_SUGGESTED = 4_000
+#: Events from which an orchestrator warns, once for each history.
+HISTORY_EVENTS_WARNED = 10_000
+#: Signals remembered over the end of a run, so that one sent again is known: more than clients
+#: send within the time in which they repeat.
+CARRIED_SIGNAL_IDS_MAX = 1_000
 #: Commands one activation may issue: keeps the commit script short, as Redis is blocked meanwhile.
 COMMANDS_PER_ACTIVATION_MAX = 2_000
+#: Steps of one `workflow.map` under way at a time, unless said otherwise, and at most: all of them
+#: can be ordered, or asked to stop, in one activation.
+MAP_PARALLEL_DEFAULT = 100
+MAP_PARALLEL_MAX = 1_000
 #: Callbacks one activation may run: a loop that never waits ends here at the latest.
 CALLBACKS_PER_ACTIVATION_MAX = 1_000_000
 #: One activation may hold the owner's thread this long; then it is interrupted, and its run parked.
@@ -55,7 +86,10 @@ ORCHESTRATOR_TTL_MS = 3_000
 
 #: A running step's claim.  A killed worker's step rests this long.  Measured: docs/adr, 0008.
 CLAIM_TTL_MS = 6_000
-CLAIM_RENEW_INTERVAL_MS = renew_interval_ms(CLAIM_TTL_MS)
+#: A running step hears of its cancellation with a renewal, without any heartbeat: at the latest
+#: after so long.  A renewal is one short script, for many claims in one round trip.
+CANCEL_HEARD_MS_MAX = 1_000
+CLAIM_RENEW_INTERVAL_MS = min(renew_interval_ms(CLAIM_TTL_MS), CANCEL_HEARD_MS_MAX)
 #: How often an owner looks for expired claims and for timers that workers set.
 SWEEP_INTERVAL_MS = 500
 #: A step nobody claimed for this long is sent again; then twice as long, up to the cap.
@@ -82,11 +116,25 @@ RUN_CACHE_MAX = 1_000
 #: Local steps of one orchestrator that run at a time, in threads.
 LOCAL_THREADS_MAX = 16
 
+#: A patch's name stands in its marker, once per run.
+PATCH_ID_CHARS_MAX = 200
+#: Instants of a schedule that are asked for at a time.
+SCHEDULE_TIMES_MAX = 50
+#: Starts that wait in one schedule for a run to end.
+SCHEDULE_BUFFER_MAX = 1_000
+#: How far a calendar is searched for its next instant, and how many excluded or missed ones are
+#: counted: the owner computes them between two renewals of its lease.
+SCHEDULE_SEARCH_YEARS_MAX = 40
+SCHEDULE_SEARCH_MAX = 10_000
+
 #: A query's answer waits this long for its reader.
 ANSWER_TTL_MS = 60_000
+#: Requests that were told "a run is open, your message is in": kept to know a repetition again.
+JOINED_REQUESTS_MAX = 100
 #: Rejected signals kept for people to look at.
 REJECTED_SIGNALS_MAX = 10_000
 
+assert MAP_PARALLEL_DEFAULT <= MAP_PARALLEL_MAX < COMMANDS_PER_ACTIVATION_MAX
 assert RENEWALS_PER_TTL * LEASE_RENEW_INTERVAL_MS <= LEASE_TTL_MS
 assert RENEWALS_PER_TTL * CLAIM_RENEW_INTERVAL_MS <= CLAIM_TTL_MS
 #: What an owner may do between two chances to renew, when a renewal has just become due.
@@ -100,5 +148,14 @@ assert ORCHESTRATOR_TTL_MS <= LEASE_TTL_MS - LEASE_RENEW_INTERVAL_MS, (
     "a killed orchestrator is out of the shares before its leases expire"
 )
 assert INBOX_BLOCK_MS + BALANCE_INTERVAL_MS < 1_000, "a clean stop hands over within a second"
+assert HISTORY_EVENTS_SUGGESTED < HISTORY_EVENTS_WARNED < HISTORY_EVENTS_MAX
 assert INLINE_BYTES_MAX <= PAYLOAD_BYTES_MAX < EVENT_BYTES_MAX
 assert INLINE_BYTES_MAX < BLOB_BYTES_MAX
+assert (
+    PAYLOAD_BYTES_MAX
+    + MEMO_BYTES_MAX
+    + SEARCH_ATTRIBUTES_MAX * (SEARCH_ATTRIBUTE_NAME_CHARS_MAX + SEARCH_ATTRIBUTE_BYTES_MAX)
+    + DETAILS_BYTES_MAX
+    < EVENT_BYTES_MAX
+), "a start with all that it may carry is one event"
+assert SUMMARY_BYTES_MAX < DETAILS_BYTES_MAX < PAYLOAD_BYTES_MAX

@@ -93,7 +93,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         #: Set to leave `drain` before the next callback.
         self.halt = False
         self.is_shut = False
-        #: "query" or "predicate" while such a function runs, which must order nothing.
+        #: Whether the run goes on for its handlers although the main task is done.
+        self.lingers = False
+        #: "query", "validator" or "predicate" while such a function runs, which must order nothing.
         self.read_only = ""
         self.complaints: deque[str] = deque(maxlen=_COMPLAINTS_MAX)
         self._barred = False
@@ -124,7 +126,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def drain(self, callbacks_max: int) -> int:
         """Run what is ready until nothing is; return how many callbacks ran.
 
-        Stops early when `halt` is set, the main task is done, or `callbacks_max` have run.
+        Stops early when `halt` is set, the main task is done (unless the run lingers), or
+        `callbacks_max` have run.
         """
         ready = self._ready
         main = self.main
@@ -140,7 +143,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 raise
             except BaseException as error:  # noqa: BLE001 - as asyncio's Handle does; reported
                 self.call_exception_handler({"message": "callback failed", "exception": error})
-            if main is not None and main.done():
+            if main is not None and main.done() and not self.lingers:
                 break
         return count
 

@@ -1,15 +1,23 @@
 """How one step is to be carried out: queue, retries, time-outs.
 
 Options are recorded with the step, so that a run keeps the ones it was given; changing them in
-code does not block a run that replays.
+code does not block a run that replays, but for `cancellation`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal, get_args
 
+from orchestrator.core.limits import SUMMARY_BYTES_MAX
 from orchestrator.core.retry import Retry
+from orchestrator.core.search_attributes import checked_text
 from orchestrator.core.values import Json
+
+#: What a cancelled wait does to its step: asks it to stop and goes on at once; asks, and waits for
+#: its end; or leaves it alone.
+Cancellation = Literal["try", "wait", "abandon"]
+CANCELLATIONS: tuple[str, ...] = get_args(Cancellation)
 
 
 def _ms(interval: timedelta | None) -> int:
@@ -33,7 +41,15 @@ class StepOptions:
         schedule_to_close: Longest time for the step in all; its end is final.
         heartbeat: Longest silence between two heartbeats of one attempt.
         local: Run inside the orchestrator, for what takes milliseconds.
+        cancellation: What becomes of the step when whoever waits for it is cancelled: "try" asks
+            it to stop and does not wait, "wait" asks and waits for its end, "abandon" lets it go
+            on for as long as the run is open.  Unlike the others it decides what a run orders:
+            other code for open runs changes their commands.
         until_done: Never given up: after its last attempt the step is parked, for a person.
+        summary: One line for people; recorded beside the options.
+
+    Raises:
+        UsageError, PayloadTooLarge: The summary is no text, or beyond its bound.
     """
 
     queue: str | None = None
@@ -44,7 +60,12 @@ class StepOptions:
     schedule_to_close: timedelta | None = None
     heartbeat: timedelta | None = None
     local: bool = False
+    cancellation: Cancellation = "try"
     until_done: bool = False
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        checked_text("summary of a step", self.summary, SUMMARY_BYTES_MAX)
 
     @property
     def schedule_to_start_ms(self) -> int:
@@ -80,6 +101,8 @@ class StepOptions:
                 data[f"{name}_ms"] = _ms(getattr(self, name))
         if self.local:
             data["local"] = True
+        if self.cancellation != "try":
+            data["cancellation"] = self.cancellation
         if self.until_done:
             data["until_done"] = True
         return data
@@ -97,6 +120,7 @@ class StepOptions:
             schedule_to_close=_interval(data.get("schedule_to_close_ms")),
             heartbeat=_interval(data.get("heartbeat_ms")),
             local=bool(data.get("local")),
+            cancellation=data.get("cancellation", "try"),  # type: ignore[arg-type]
             until_done=bool(data.get("until_done")),
         )
 

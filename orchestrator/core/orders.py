@@ -5,6 +5,7 @@ O1  Steps, children, timers and sagas are numbered from 1, each in a row of thei
 O2  What user code asks for while it only may read is refused; while it is unwound, it is forgotten.
 """
 
+import asyncio
 from typing import NoReturn
 
 from orchestrator.core.children import Child, ChildOrder
@@ -13,16 +14,18 @@ from orchestrator.core.events import (
     ChildCancelRequested,
     ChildScheduled,
     Command,
+    ScheduleTimesComputed,
+    ScheduleTimesRequested,
     StepCancelRequested,
     StepScheduled,
     TimerCancelled,
     TimerStarted,
 )
-from orchestrator.core.limits import COMMANDS_PER_ACTIVATION_MAX
+from orchestrator.core.limits import COMMANDS_PER_ACTIVATION_MAX, SCHEDULE_TIMES_MAX
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.places import Place, in_words, place_of_caller, place_of_traceback
 from orchestrator.core.steps import Follower, Order, Step
-from orchestrator.core.values import digest
+from orchestrator.core.values import Json, digest
 
 
 class Orders:
@@ -32,6 +35,8 @@ class Orders:
         self.replaying = replaying
         #: False once the execution can no longer be trusted: drop it and replay the history.
         self.is_usable = True
+        #: Whether a validator did more than read: drop it after this activation, and replay.
+        self.is_spoiled = False
         self.now_ms = 0
         #: Per command of the last activation, where in the author's code it was asked for; only
         #: while `replaying`.
@@ -45,6 +50,11 @@ class Orders:
         self._children: dict[int, Child] = {}
         self._child_count = 0
         self._timer_count = 0
+        #: Of the timer that is about to be started, for people.
+        self.timer_summary = ""
+        self._times_count = 0
+        #: Requests for a schedule's instants that are not answered.
+        self.times_wanted: dict[int, asyncio.Future[ScheduleTimesComputed]] = {}
 
     def issue(self, command: Command) -> None:
         """Record a command."""
@@ -93,6 +103,7 @@ class Orders:
                 undo=undo,
                 compensates=compensates,
                 saga=saga,
+                summary=order.summary,
             )
         )
         self._step_count = number
@@ -101,7 +112,9 @@ class Orders:
         return step
 
     def cancel_step(self, step: Step) -> None:
-        """Ask an outstanding step to stop; once."""
+        """Ask an outstanding step to stop; once, and never one that is to be abandoned."""
+        if step.order.options.get("cancellation") == "abandon":
+            return
         if step.outcome is None and not step.is_cancel_requested and step.number:
             step.is_cancel_requested = True
             self.issue(StepCancelRequested(at_ms=self.now_ms, step=step.number))
@@ -123,17 +136,39 @@ class Orders:
                 args=order.args,
                 kwargs=order.kwargs,
                 parent_close_policy=order.parent_close_policy,
+                scheduled=order.scheduled,
             )
         )
         self._child_count = number
         self._children[number] = child
         return child
 
-    def cancel_child(self, child: Child) -> None:
-        """Ask a child that has not ended to stop; once."""
+    def cancel_child(self, child: Child, *, terminate: bool = False) -> None:
+        """Ask a child that has not ended to stop, or end it; once."""
         if child.number in self._children and not child.is_cancel_requested:
             child.is_cancel_requested = True
-            self.issue(ChildCancelRequested(at_ms=self.now_ms, child=child.number))
+            self.issue(
+                ChildCancelRequested(at_ms=self.now_ms, child=child.number, terminate=terminate)
+            )
+
+    def ask_times(
+        self, schedule: str, spec: dict[str, Json], after_ms: int, missed_until_ms: int
+    ) -> "asyncio.Future[ScheduleTimesComputed]":
+        """Ask for a schedule's next instants; the engine computes them, and they are recorded."""
+        self._times_count += 1
+        self.issue(
+            ScheduleTimesRequested(
+                at_ms=self.now_ms,
+                request=self._times_count,
+                schedule=schedule,
+                spec=spec,
+                after_ms=after_ms,
+                missed_until_ms=missed_until_ms,
+                count=SCHEDULE_TIMES_MAX,
+            )
+        )
+        future = self.times_wanted[self._times_count] = self.loop.create_future()
+        return future
 
     def start_timer(self, duration_ms: int) -> int:
         """See `loop.Host`."""
@@ -144,6 +179,7 @@ class Orders:
                 timer=timer,
                 duration_ms=duration_ms,
                 due_at_ms=self.now_ms + duration_ms,
+                summary=self.timer_summary,
             )
         )
         self._timer_count = timer
@@ -154,11 +190,13 @@ class Orders:
         self.issue(TimerCancelled(at_ms=self.now_ms, timer=timer))
 
     def refuse(self, call: str, instead: str) -> NoReturn:
-        """See `loop.Host`; what a query does is not kept: it is no part of the run."""
+        """See `loop.Host`; what a query or a validator does is not kept: no history has it."""
         error = ForbiddenInWorkflow(call, instead)
         if self.loop.read_only == "query":
             # A future it resolved may have been left without its waiter.
             self.is_usable = False
+        elif self.loop.read_only == "validator":
+            self.is_spoiled = True
         elif not self.loop.is_shut:
             self._fail(ActivationFailed("forbidden", str(error), in_words(place_of_caller())))
         raise error

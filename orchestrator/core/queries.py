@@ -48,29 +48,34 @@ class Queries:
 
     def __init__(self) -> None:
         self._handlers: dict[str, Callable[..., Any]] = {}
+        self._dynamic: Callable[..., Any] | None = None
 
-    def register(self, name: str, handler: Callable[..., Any]) -> None:
-        """Answer queries of that name by `handler`.
+    def register(self, name: str | None, handler: Callable[..., Any]) -> None:
+        """Answer queries of that name by `handler`; None takes those that have none of their own.
 
         Raises:
             UsageError: It is a coroutine function, or the name is taken.
         """
         if inspect.iscoroutinefunction(handler):
             raise UsageError(f"query {name!r}: its handler only reads, so it cannot be async")
-        if name in self._handlers or name == STACK:
+        if name in self._handlers or name == STACK or (name is None and self._dynamic):
             raise UsageError(f"query {name!r} has a handler already")
-        self._handlers[name] = handler
+        if name is None:
+            self._dynamic = handler
+        else:
+            self._handlers[name] = handler
 
     def answer(self, name: str, args: list[Json], host: Host) -> Json:
         """See `Execution.query`."""
-        handler = self._handlers.get(name)
+        own = self._handlers.get(name)
+        if own is None and name == STACK:
+            return stack(host.loop)
+        handler = own or self._dynamic
         if handler is None:
-            if name == STACK:
-                return stack(host.loop)
             raise UnknownQuery(host.info.workflow_id, name, (*self._handlers, STACK))
         codec = host.definition.codec
         try:
-            values = _decoded(codec.decode, handler, args)
+            values = decoded_args(codec.decode, own, args) if own else [name, args]
         except (TypeError, ValueError) as error:
             raise InvalidPayload(f"query {name!r}", str(error)) from error
         try:
@@ -81,9 +86,14 @@ class Queries:
             raise ApplicationError(str(error), type(error).__name__) from error
 
 
-def _decoded(
+def decoded_args(
     decode: Callable[[Any, Json], Any], handler: Callable[..., Any], args: list[Json]
 ) -> list[Any]:
+    """Return `args` as the handler's annotations want them.
+
+    Raises:
+        TypeError, ValueError: They do not fit.
+    """
     signature = inspect.signature(handler)
     names = [name for name, _ in zip(signature.bind(*args).arguments, args, strict=False)]
     hints = typing.get_type_hints(handler)

@@ -8,6 +8,7 @@ R4  A run that was terminated while it was blocked ended without its code: nothi
     its end, and what the code would have ordered since is pending for ever.
 R5  Activations are carried out one by one by whoever bounds them: a bound on one activation says
     nothing of how long a whole history may take.
+R6  A marker of a patch that was deprecated may be missing in the code.
 """
 
 from collections import deque
@@ -25,15 +26,20 @@ from orchestrator.core.events import (
     INPUTS,
     Command,
     Event,
+    PatchMarked,
     RunBlocked,
     RunCompleted,
     RunStarted,
     RunTerminated,
     RunUnblocked,
+    UpdateCompleted,
 )
-from orchestrator.core.execution import Execution, RunInfo
+from orchestrator.core.execution import Execution
+from orchestrator.core.patches import patches_in
 from orchestrator.core.places import Place, in_words
 from orchestrator.core.queries import waiting_at
+from orchestrator.core.run_info import RunInfo
+from orchestrator.core.updates import verdicts_in
 from orchestrator.core.values import digest
 
 #: Carries out one activation, and returns what it returns.
@@ -79,6 +85,8 @@ def replay(
         raise ValueError(f"{workflow_id}: a history begins with RunStarted")
     info = RunInfo.of(workflow_id, run, started)
     execution = Execution(definition, info, replaying=True)
+    execution.updates.verdicts = verdicts_in(events)
+    execution.patches = patches_in(events)
     try:
         return _replayed(execution, events, activate)
     except BaseException:
@@ -92,23 +100,43 @@ def _replayed(execution: Execution, events: Sequence[Event], activate: Activate)
     for index, event in enumerate(events):
         kind = type(event)
         if kind in _INPUTS:
+            execution.seq = index + 1
             commands = activate(partial(execution.apply, cast("Any", event)))
             if commands:
                 issued.extend(zip(commands, execution.places, strict=True))
         elif kind is RunTerminated and is_blocked:
             break
         elif kind in _COMMANDS:
-            if not issued:
-                _disagree(execution, index, event, None, None)
-            command, place = issued.popleft()
-            if type(command) is not kind or not _is_same(event, command):
-                _disagree(execution, index, event, command, place)
+            _compare(execution, index, event, issued)
         elif kind in _BLOCKS:
             is_blocked = _BLOCKS[kind]
     if issued and not is_blocked:
         _disagree(execution, len(events), None, *issued[0])
     execution.replaying = False
+    execution.updates.verdicts = {}
     return Replayed(execution, [command for command, _ in issued])
+
+
+def _compare(
+    execution: Execution,
+    index: int,
+    recorded: Event,
+    issued: deque[tuple[Command, Place | None]],
+) -> None:
+    """Take the command that was issued for `recorded`, or disagree."""
+    command, place = issued[0] if issued else (None, None)
+    if _is_left_out(recorded, command):
+        return
+    if command is None or type(command) is not type(recorded) or not _is_same(recorded, command):
+        _disagree(execution, index, recorded, command, place)
+    issued.popleft()
+
+
+def _is_left_out(recorded: Event, issued: Command | None) -> bool:
+    """Return whether the code no longer asks for what was recorded, and may do so (R6)."""
+    if not isinstance(recorded, PatchMarked) or not recorded.deprecated:
+        return False
+    return not (isinstance(issued, PatchMarked) and issued.patch == recorded.patch)
 
 
 def _key(kind: type[Event]) -> Callable[[Event], object]:
@@ -128,7 +156,9 @@ def _is_same(recorded: Event, issued: Event) -> bool:
     key = _KEYS[type(recorded)]
     if key(recorded) == key(issued):
         return True
-    if isinstance(recorded, RunCompleted) and isinstance(issued, RunCompleted):
+    for kind in (RunCompleted, UpdateCompleted):
+        if not (isinstance(recorded, kind) and isinstance(issued, kind)):
+            continue
         ref = find_blob_ref(recorded.result)
         return ref is not None and ref.sha256 == digest(issued.result)
     return False

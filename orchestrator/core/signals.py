@@ -1,6 +1,7 @@
 """Waiting for signals, and handling them as they come."""
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,9 +9,10 @@ from typing import Any
 
 from orchestrator.core import endings
 from orchestrator.core.context import current, seconds
-from orchestrator.core.errors import UsageError
+from orchestrator.core.errors import ContinueAsNew, UsageError
 from orchestrator.core.events import SignalReceived, SignalRefused
 from orchestrator.core.execution import Execution
+from orchestrator.core.handlers import Running, Unfinished, checked_unfinished
 
 _REFUSED = object()
 
@@ -48,35 +50,60 @@ async def signal(
 
 
 class signals:
-    """Iterate, without end, over the payloads of the signals of one name; see `signal`."""
+    """Iterate, without end, over the payloads of the signals of one name; see `signal`.
 
-    def __init__(self, name: str, type: Any = None) -> None:
+    With a `timeout` the iteration ends, without an exception, once it has waited for the next one
+    for so long.  A signal that comes while the loop's body runs is kept for its next turn; who is
+    cancelled while he waits has taken nothing.
+    """
+
+    def __init__(
+        self, name: str, type: Any = None, *, timeout: timedelta | float | None = None
+    ) -> None:
         current("signals()")
         self._name = name
         self._type = type
+        self._timeout = timeout
 
     def __aiter__(self) -> "signals":
         return self
 
     async def __anext__(self) -> Any:
-        return await signal(self._name, self._type)
+        try:
+            return await signal(self._name, self._type, timeout=self._timeout)
+        except TimeoutError:
+            raise StopAsyncIteration from None
 
 
-def on_signal(name: str, type: Any = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def on_signal(
+    name: str | None, type: Any = None, *, unfinished: Unfinished = "warn"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate a function that is called with the payload of every signal of that name.
 
     Those that came before get handled first.  A coroutine function runs as a task of its own.
     An exception that leaves the handler counts as one that leaves the workflow.
 
+    Args:
+        name: None for the dynamic handler: called with the name and the payload of signals that
+            have no handler of their own, and that nobody waits for when they come.
+        type: What the payload is; the declared type of the signal, or plain JSON, unless given.
+        unfinished: See `core.handlers`: what becomes of a handler that is at work when the
+            workflow function returns.
+
     Raises:
-        UsageError: The name has a handler.
+        UsageError: The name has a handler, or no such policy.
     """
     execution = current("on_signal()")
+    checked_unfinished(unfinished)
     if execution.mailbox.has_handler(name):
         raise UsageError(f"signal {name!r} has a handler already")
 
     def register(handler: Callable[..., Any]) -> Callable[..., Any]:
-        execution.mailbox.handle(name, _Handler(execution, handler, type))
+        if name is None:
+            by_name = _Handler(execution, handler, type, unfinished, is_dynamic=True)
+            execution.mailbox.handle_others(by_name)
+        else:
+            execution.mailbox.handle(name, _Handler(execution, handler, type, unfinished))
         return handler
 
     return register
@@ -85,28 +112,47 @@ def on_signal(name: str, type: Any = None) -> Callable[[Callable[..., Any]], Cal
 class _Handler:
     """Calls a handler, from the loop: a signal may arrive while other user code runs."""
 
-    def __init__(self, execution: Execution, handler: Callable[..., Any], kind: Any) -> None:
+    def __init__(
+        self,
+        execution: Execution,
+        handler: Callable[..., Any],
+        kind: Any,
+        unfinished: Unfinished,
+        *,
+        is_dynamic: bool = False,
+    ) -> None:
         self._execution = execution
         self._handler = handler
         self._type = kind
+        self._unfinished = unfinished
+        self._is_dynamic = is_dynamic
 
     def __call__(self, received: SignalReceived) -> None:
-        self._execution.loop.call_soon(self._handle, received)
+        what = f"handler of signal {received.signal!r}"
+        running = self._execution.handlers.begin(what, self._unfinished)
+        self._execution.loop.call_soon(self._handle, received, running)
 
-    def _handle(self, received: SignalReceived) -> None:
+    def _handle(self, received: SignalReceived, running: Running) -> None:
+        self._execution.mailbox.read(received)
         value = _value(self._execution, received, self._type)
         if value is _REFUSED:
+            self._execution.handlers.end(running)
             return
         try:
-            returned = self._handler(value)
-        except Exception as error:  # noqa: BLE001 - user code: ends or blocks the run
+            args = (received.signal, value) if self._is_dynamic else (value,)
+            returned = self._handler(*args)
+        except (Exception, ContinueAsNew) as error:  # noqa: BLE001 - user code: ends or blocks
+            self._execution.handlers.end(running)
             self._execution.handler_failed(error)
             return
-        if inspect.iscoroutine(returned):
-            task = self._execution.loop.create_task(returned, name=f"signal {received.signal}")
-            task.add_done_callback(self._done)
+        if not inspect.iscoroutine(returned):
+            self._execution.handlers.end(running)
+            return
+        running.task = self._execution.loop.create_task(returned, name=f"signal {received.signal}")
+        running.task.add_done_callback(functools.partial(self._done, running))
 
-    def _done(self, task: "asyncio.Task[Any]") -> None:
+    def _done(self, running: Running, task: "asyncio.Task[Any]") -> None:
+        self._execution.handlers.end(running)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._execution.handler_failed(error)
@@ -116,12 +162,14 @@ async def _next(execution: Execution, name: str, *, first: bool) -> SignalReceiv
     future: asyncio.Future[SignalReceived] = execution.loop.create_future()
     execution.mailbox.wait(name, future, first=first)
     try:
-        return await future
+        received = await future
     except asyncio.CancelledError:
         if future.done() and not future.cancelled():
             # Handed over, and cancelled before it was seen: the next one gets it.
             execution.mailbox.give_back(future.result())
         raise
+    execution.mailbox.read(received)
+    return received
 
 
 def _value(execution: Execution, received: SignalReceived, kind: Any) -> Any:

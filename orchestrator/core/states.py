@@ -26,6 +26,7 @@ class RunState(Enum):
     FAILED = "failed"  #: also the end of a compensated saga; history tells which
     CANCELLED = "cancelled"
     TERMINATED = "terminated"
+    CONTINUED_AS_NEW = "continued_as_new"  #: ended here; the next run of the id goes on
 
 
 class RunFact(Enum):
@@ -40,6 +41,7 @@ class RunFact(Enum):
     FAILED = "RunFailed"
     CANCELLED = "RunCancelled"
     TERMINATED = "RunTerminated"
+    CONTINUED_AS_NEW = "RunContinuedAsNew"
 
 
 _ENDINGS = {
@@ -47,6 +49,7 @@ _ENDINGS = {
     RunFact.FAILED: RunState.FAILED,
     RunFact.CANCELLED: RunState.CANCELLED,
     RunFact.TERMINATED: RunState.TERMINATED,
+    RunFact.CONTINUED_AS_NEW: RunState.CONTINUED_AS_NEW,
 }
 
 RUN_TERMINAL = frozenset(_ENDINGS.values())

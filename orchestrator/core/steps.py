@@ -47,6 +47,7 @@ class Order:
     args: list[Json]
     kwargs: dict[str, Json]
     options: dict[str, Json]
+    summary: str = ""  #: for people
     returns: Any = None  #: the declared type of the result; None for plain JSON
 
 
@@ -98,6 +99,7 @@ def order_of(
         args=[codec.encode(one) for one in args],
         kwargs={name: codec.encode(one) for name, one in kwargs.items()} if kwargs else {},
         options={} if options is None else options.as_json(),
+        summary="" if options is None else options.summary,
         returns=None if isinstance(task, str) else return_type(function_of(task)),
     )
 

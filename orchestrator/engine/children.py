@@ -38,15 +38,18 @@ class Children:
             "request_id": request,
             "parent": self._as_parent(ordered.child),
         }
+        if ordered.scheduled:
+            body["scheduled"] = ordered.scheduled
         self._turn.draft.letters.append(
             Letter(kind=Kind.START, workflow_id=ordered.id, request=request, body=body)
         )
 
-    def cancel(self, child: int) -> None:
-        """Ask a child to stop."""
-        entry = self._turn.ledger.children.get(child)
+    def cancel(self, asked: e.ChildCancelRequested) -> None:
+        """Ask a child to stop, or end it."""
+        entry = self._turn.ledger.children.get(asked.child)
         if entry is not None:
-            self._stop(entry.scheduled, Kind.CANCEL, f"{self._turn.key} asks for it")
+            kind = Kind.TERMINATE if asked.terminate else Kind.CANCEL
+            self._stop(entry.scheduled, kind, f"{self._turn.key} asks for it")
 
     def leave(self, ending: e.Event) -> None:
         """Do what the policies say of children that outlive this run; before it is appended."""

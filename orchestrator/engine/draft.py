@@ -18,6 +18,7 @@ from orchestrator.store.ports import (
     Commit,
     Letter,
     Message,
+    NextRun,
     RunKey,
     StepRow,
     StoredEvent,
@@ -70,6 +71,7 @@ class Draft:
     local_cancelled: list[AttemptKey] = field(default_factory=list)
     blocked: bool | None = None
     closed_at_ms: int | None = None
+    next_run: NextRun | None = None
     #: What an event's bytes become before they are chained and stored.
     seal: Callable[[RunKey, bytes], bytes] = lambda _key, data: data
 
@@ -108,6 +110,11 @@ class Draft:
             number=number,
             attempt=attempt,
         )
+
+    @staticmethod
+    def timer_of(key: RunKey, kind: TimerKind, number: int) -> TimerKey:
+        """Return the name of a timer of a run, this one or another of its partition."""
+        return TimerKey(kind=kind, workflow_id=key.workflow_id, run=key.run, number=number)
 
     def set_timer(self, timer: TimerKey, due_at_ms: int) -> None:
         """Set a timer, also one that this draft removed before."""
@@ -210,6 +217,7 @@ class Draft:
             letters=self.letters,
             blocked=self.blocked,
             closed_at_ms=self.closed_at_ms,
+            next_run=self.next_run,
         )
 
     @property

@@ -2,7 +2,7 @@
 
 from orchestrator.core import events as e
 from orchestrator.core.failure import Failure
-from orchestrator.core.values import Json
+from orchestrator.core.values import Json, canonical
 
 
 def outcome_of(ending: e.Event) -> tuple[Json, Failure | None]:
@@ -18,3 +18,12 @@ def outcome_of(ending: e.Event) -> tuple[Json, Failure | None]:
             return None, Failure(type="Terminated", message=ending.reason)
         case _:
             raise AssertionError(f"{type(ending).__name__} ends no run")
+
+
+def fields_of_end(at_ms: int, result: Json, failure: Failure | None) -> dict[str, str]:
+    """Return what a row says of its run's end; see `OwnerStore.find_row`."""
+    if failure is None:
+        told = {"result": canonical(result).decode()}
+    else:
+        told = {"failure": canonical(failure.as_json()).decode()}
+    return {"closed_at_ms": str(at_ms), **told}

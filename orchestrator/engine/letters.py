@@ -2,13 +2,15 @@
 
 LE1  A letter lies in its writer's partition from the commit that wrote it until it is delivered.
 LE2  One that is delivered twice, after a crash in between, changes nothing the second time: a start
-     knows its request, a child's end is no longer waited for, a stop names the child it is for.
+     knows its request, a child's end is no longer waited for, a stop names the child it is for, and
+    a signal has the id that its sender's run and number give it.
 """
 
 import logging
 from typing import Protocol
 
 from orchestrator.core.failure import Failure
+from orchestrator.engine.externals import answer_undelivered
 from orchestrator.store.ports import (
     ClientStore,
     Kind,
@@ -38,12 +40,20 @@ def deliver(store: LetterStore, partition: int) -> bool:
         if letter.kind is Kind.START:
             _start(store, letter)
         else:
-            posted = store.post(letter.workflow_id, letter.kind, letter.body, run=letter.run)
-            if posted.answer is not PostedAnswer.POSTED:
-                about = f"{letter.kind.value} for {letter.workflow_id}"
-                logger.info("%s: the run is %s", about, posted.answer.value)
+            _post(store, letter)
     store.ack_letters(partition, [entry_id for entry_id, _ in entries])
     return len(entries) == _BATCH_MAX
+
+
+def _post(store: LetterStore, letter: Letter) -> None:
+    posted = store.post(letter.workflow_id, letter.kind, letter.body, run=letter.run)
+    if posted.answer is PostedAnswer.POSTED:
+        return
+    about = f"{letter.kind.value} for {letter.workflow_id}"
+    logger.info("%s: the run is %s", about, posted.answer.value)
+    answer = answer_undelivered(store, letter, posted)
+    if answer is not None:
+        store.post(answer.workflow_id, answer.kind, answer.body, run=answer.run)
 
 
 def _start(store: LetterStore, letter: Letter) -> None:

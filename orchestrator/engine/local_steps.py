@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import Mapping
 from time import monotonic
+from typing import Protocol
 
 from orchestrator.core.errors import StoreUnavailable
 from orchestrator.core.limits import OUTCOME_POST_MS_MAX, renew_interval_ms
@@ -21,8 +22,24 @@ logger = logging.getLogger("orchestrator.engine")
 _RETRY_POST_S = 0.5
 
 
+class StepsHere(Protocol):
+    """The local steps of one orchestrator, as its owner needs them; see `LocalSteps`."""
+
+    def submit(self, outgoing: Outgoing, token: str) -> None:
+        """Run a step whose claim was taken under `token` by the commit that scheduled it."""
+        ...
+
+    def cancel(self, key: AttemptKey) -> None:
+        """Ask a step to stop, if it runs here."""
+        ...
+
+    def renew_due(self, now_ms: int, *, ttl_ms: int) -> None:
+        """Renew the claims of all that runs here, if it is time; stop what is no longer wanted."""
+        ...
+
+
 class LocalSteps:
-    """Keeps track of the local steps that run here."""
+    """Keeps track of the local steps that run here; see `StepsHere`."""
 
     def __init__(self, store: WorkerStore, runner: LocalRunner) -> None:
         self._store = store

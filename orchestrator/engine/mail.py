@@ -2,11 +2,15 @@
 
 import platform
 from collections.abc import Mapping
+from typing import Any
 
 from orchestrator.core import events as e
 from orchestrator.core.values import Json
+from orchestrator.engine.chains import carried_in, signal_digest
 from orchestrator.engine.children import parent_in
+from orchestrator.engine.externals import Externals
 from orchestrator.engine.turn import Turn
+from orchestrator.engine.visible import fields_of_started
 
 #: Numbered decisions of this engine; a run keeps those it was born with (S9).
 FLAGS = (1,)
@@ -15,8 +19,9 @@ FLAGS = (1,)
 class Mail:
     """Takes a run's messages from outside."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, externals: Externals) -> None:
         self._turn = turn
+        self._externals = externals
 
     def start(self, body: Mapping[str, Json]) -> None:
         """The run begins: workflow, args, kwargs, request_id."""
@@ -26,6 +31,7 @@ class Mail:
         name = str(body.get("workflow"))
         definition = self._turn.tools.registry.get(name)
         args, kwargs = body.get("args") or [], body.get("kwargs") or {}
+        scheduled = body.get("scheduled")
         assert isinstance(args, list)
         assert isinstance(kwargs, dict)
         self._turn.inputs.append(
@@ -42,8 +48,18 @@ class Mail:
                 python=platform.python_version(),
                 request_id=str(body.get("request_id") or ""),
                 parent=parent_in(body),
+                search_attributes=_object_in(body, "search_attributes"),
+                memo=_object_in(body, "memo"),
+                summary=str(body.get("summary") or ""),
+                details=str(body.get("details") or ""),
+                **_chain_in(body),
+                scheduled=scheduled if isinstance(scheduled, dict) else {},
             )
         )
+        self._turn.draft.fields.update(fields_of_started(self._turn.inputs[-1]))
+        self._turn.inputs.extend(carried_in(body, self._turn.at_ms))
+        if "continued_from" in body:
+            self._turn.draft.fields["start"] = ""
 
     def signal(self, body: Mapping[str, Json]) -> None:
         """A signal: signal, signal_id, payload; or rejected, with what was wrong at the door."""
@@ -51,10 +67,12 @@ class Mail:
         if not isinstance(signal_id, str) or not signal_id:
             self._turn.reject("signal", f"{name!r} came without a signal_id")
             return
-        if signal_id in self._turn.ledger.signal_ids:
-            return  # The same signal again: it has its event.
+        ledger = self._turn.ledger
+        if signal_id in ledger.signal_ids or signal_digest(signal_id) in ledger.seen:
+            return  # The same signal again: it has its event, here or earlier in the chain.
         payload = body.get("payload")
         reason = self._why_refused(name, payload, body.get("rejected"))
+        self._externals.taken(body, rejected=reason)
         if reason:
             self._turn.draft.record(
                 e.SignalRejected(
@@ -67,6 +85,21 @@ class Mail:
                 at_ms=self._turn.at_ms, signal=name, signal_id=signal_id, payload=payload
             )
         )
+
+    def update(self, body: Mapping[str, Json]) -> None:
+        """An update: update, update_id, args."""
+        name, update_id, args = str(body.get("update")), body.get("update_id"), body.get("args")
+        if not isinstance(update_id, str) or not update_id:
+            self._turn.reject("update", f"{name!r} came without an update_id")
+        elif update_id not in self._turn.ledger.update_ids:  # Else it has its event.
+            self._turn.inputs.append(
+                e.UpdateReceived(
+                    at_ms=self._turn.at_ms,
+                    update=name,
+                    update_id=update_id,
+                    args=args if isinstance(args, list) else [],
+                )
+            )
 
     def _why_refused(self, name: str, payload: Json, rejected: Json) -> str:
         if rejected:
@@ -109,6 +142,18 @@ class Mail:
             return False  # Meant for a child of that name, which this run is not.
         if request_id and request_id in self._turn.ledger.request_ids:
             return False  # The same request again: it has its event.
+        self._externals.taken(body)
         if asked:
             self._turn.reject(request, f"{request} was already asked for")
         return not asked
+
+
+def _chain_in(body: Mapping[str, Json]) -> dict[str, Any]:
+    """Return what a start says of the chain that its run is part of; {} for a chain of one."""
+    names = ("continued_from", "first_run", "seen", "watchers")
+    return {name: body[name] for name in names if body.get(name)}
+
+
+def _object_in(body: Mapping[str, Json], name: str) -> dict[str, Json]:
+    value = body.get(name)
+    return value if isinstance(value, dict) else {}

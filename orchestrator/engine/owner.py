@@ -10,7 +10,7 @@ C3  What was read but not committed is read again: after any doubt the cursor go
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from orchestrator.core.errors import StoreUnavailable
 from orchestrator.core.events import Event, decode
@@ -23,10 +23,11 @@ from orchestrator.core.limits import (
 )
 from orchestrator.core.values import loads
 from orchestrator.engine.cache import RunCache
+from orchestrator.engine.chains import Forwarding, start_in_row
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.letters import LetterStore, deliver
-from orchestrator.engine.local_steps import LocalSteps
+from orchestrator.engine.local_steps import StepsHere
 from orchestrator.engine.run import Arrival, LiveRun, Poke
 from orchestrator.engine.settings import EngineSettings
 from orchestrator.engine.turn import Tools
@@ -55,7 +56,7 @@ class Owner:
         store: LetterStore,
         leases: Leases,
         tools: Tools,
-        local: LocalSteps,
+        local: StepsHere,
         settings: EngineSettings,
         *,
         clock: Callable[[], int],
@@ -73,6 +74,7 @@ class Owner:
         self._resting: dict[RunKey, int] = {}
         self._doubted: set[RunKey] = set()
         self._pokes: deque[RunKey] = deque()
+        self._forwarding = Forwarding()
         #: Partitions in which letters may lie that are not delivered.
         self._with_letters: set[int] = set()
         self._sweep_at_ms = 0
@@ -196,6 +198,7 @@ class Owner:
         nobodys = []
         for entry in entries:
             run = entry.run or self._run_of(entry.workflow_id)
+            run = self._forwarding.run_of(entry, run)
             if run:
                 work.add(RunKey(workflow_id=entry.workflow_id, run=run), entry)
             else:
@@ -232,6 +235,10 @@ class Owner:
         for due in found.values():
             if due.next_due_ms is not None:
                 self._sweep_at_ms = min(self._sweep_at_ms, due.next_due_ms)
+
+    def look_now(self) -> None:
+        """Have the next cycle look for all that is due: a clock was set, or a worker set timers."""
+        self._sweep_at_ms = 0
 
     def wait_ms(self, now_ms: int, longest_ms: int) -> int:
         """Return how long the next cycle may wait for arrivals: never beyond the next timer."""
@@ -295,18 +302,21 @@ class Owner:
             run.close()
         self._resting[key] = now_ms + _REST_MS
 
-    def _load(self, key: RunKey, arrivals: Iterable[Arrival]) -> LiveRun:
+    def _load(self, key: RunKey, arrivals: list[Arrival]) -> LiveRun:
         run = LiveRun(key, self._partition_of(key.workflow_id), self._tools)
         is_new = any(isinstance(a, InboxEntry) and a.kind is Kind.START for a in arrivals)
         if is_new and key not in self._doubted:
             return run  # Nothing precedes a start; were it otherwise, the commit would conflict.
         self._doubted.discard(key)
         stored = self._store.read_history(key)
+        if not stored:
+            arrivals[:0] = start_in_row(self._store, key)
         events: list[Event] = [decode(loads(event.data)) for event in stored]  # type: ignore[arg-type]
         run.load(events, stored[-1].head if stored else "", meanwhile=self.keep)
         return run
 
     def _commit(self, worked: Sequence[LiveRun]) -> int:
+        forwarded = 0
         commits: list[tuple[str, Commit]] = []
         runs: list[LiveRun] = []
         for run in worked:
@@ -319,6 +329,7 @@ class Owner:
                 if run.draft.inbox_ids:
                     self._store.discard(run.partition, token, run.draft.inbox_ids)
                 draft = run.draft
+                forwarded += run.was_cut_short
                 run.committed()
                 self._after(run, draft)
             else:
@@ -332,7 +343,7 @@ class Owner:
             raise
         for run, result in zip(runs, results, strict=True):
             self._settle(run, result)
-        return len(commits)
+        return len(commits) + forwarded
 
     def _settle(self, run: LiveRun, result: CommitResult | None) -> None:
         if result is CommitResult.COMMITTED:
@@ -348,18 +359,19 @@ class Owner:
             self.drop_partition(run.partition)
             return
         logger.info("%s: commit %s; read again", run.key, result.value if result else "unknown")
-        if run.partition in self._cursors:
-            self._cursors[run.partition] = _FROM_THE_START
+        self._read_again(run.partition)
+
+    def _read_again(self, partition: int) -> None:
+        if partition in self._cursors:
+            self._cursors[partition] = _FROM_THE_START
         self._sweep_at_ms = 0
 
-    def _reject_undelivered(self, run: LiveRun) -> None:
-        """List the signals that came too late, and only then let go of them.
+    def _settle_undelivered(self, run: LiveRun) -> None:
+        """Settle what came too late, and only then let go of it.
 
-        A crash in between lists them twice; the other way round it would lose them.
+        A crash in between settles it twice; the other way round it would be lost.
         """
-        for _, fields in run.undelivered:
-            self._store.reject(fields, "the run has ended, or has not begun")
-        ids = [inbox_id for inbox_id, _ in run.undelivered]
+        ids = [late.settle(self._store) for late in run.undelivered]
         run.undelivered = []
         token = self._leases.tokens.get(run.partition)
         if token is not None:
@@ -371,7 +383,7 @@ class Owner:
             self._store.answer(run.questions.answers)
             run.questions.answers = []
         if run.undelivered:
-            self._reject_undelivered(run)
+            self._settle_undelivered(run)
         self.in_flight += len(draft.messages)
         if draft.letters:
             self._with_letters.add(run.partition)
@@ -384,7 +396,14 @@ class Owner:
                 self._sweep_at_ms = due_ms
         if draft.closed_at_ms is not None:
             logger.info("%s %s", run.key, run.status)
+        self._keep_or_close(run)
+
+    def _keep_or_close(self, run: LiveRun) -> None:
+        if run.is_continued:
+            self._forwarding.note(run.key)
         if run.is_closed or run.questions.is_spoiled:
             run.close()
+            if run.was_cut_short:
+                self._read_again(run.partition)
         else:
             self.cache.put(run)

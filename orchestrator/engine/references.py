@@ -24,20 +24,17 @@ def as_recorded(command: e.Command, blobs: BlobStore) -> tuple[e.Command, bytes]
         ActivationFailed: A value beyond what even the blob store takes.
         StoreUnavailable: A blob could not be written.
     """
-    if isinstance(command, e.RunFailed):
+    if isinstance(command, e.RunFailed | e.UpdateFailed):
         command = replace(command, failure=command.failure.bounded())
     data = e.encode(command)
     if len(data) <= INLINE_BYTES_MAX:
         return command, data
     try:
-        if isinstance(command, e.ChildScheduled):
-            size = len(canonical([command.args, command.kwargs]))
-            if size > PAYLOAD_BYTES_MAX:
-                raise PayloadTooLarge(f"input of child {command.id}", size, PAYLOAD_BYTES_MAX)
-        if isinstance(command, e.StepScheduled | e.ChildScheduled):
+        _check_letter(command)
+        if isinstance(command, e.StepScheduled | e.ChildScheduled | e.RunContinuedAsNew):
             args, kwargs = _by_reference(command.args, blobs), _by_reference(command.kwargs, blobs)
             command = replace(command, args=args, kwargs=kwargs)
-        elif isinstance(command, e.RunCompleted):
+        elif isinstance(command, e.RunCompleted | e.UpdateCompleted):
             command = replace(command, result=_by_reference(command.result, blobs))
         data = e.encode(command)
         if len(data) > EVENT_BYTES_MAX:
@@ -45,6 +42,21 @@ def as_recorded(command: e.Command, blobs: BlobStore) -> tuple[e.Command, bytes]
     except PayloadTooLarge as error:
         raise ActivationFailed("limit", str(error)) from error
     return command, data
+
+
+def _check_letter(command: e.Command) -> None:
+    """Refuse what is beyond the bound of what another run takes in."""
+    subject = ""
+    value: Json = None
+    if isinstance(command, e.ChildScheduled):
+        subject, value = f"input of child {command.id}", [command.args, command.kwargs]
+    elif isinstance(command, e.RunContinuedAsNew):
+        subject, value = "input of the next run", [command.args, command.kwargs]
+    elif isinstance(command, e.ExternalSignalSent):
+        subject, value = f"signal {command.signal!r}", command.payload
+    size = len(canonical(value))
+    if size > PAYLOAD_BYTES_MAX:
+        raise PayloadTooLarge(subject, size, PAYLOAD_BYTES_MAX)
 
 
 def _by_reference(value: Json, blobs: BlobStore) -> Json:
@@ -57,7 +69,7 @@ def with_values(event: AnyEvent, blobs: BlobStore) -> AnyEvent:
     Raises:
         StoreUnavailable: A blob is missing, or does not match its digest.
     """
-    if isinstance(event, e.StepCompleted | e.ChildCompleted):
+    if isinstance(event, e.StepCompleted | e.ChildCompleted | e.ExternalCompleted):
         ref = find_blob_ref(event.result)
         if ref is not None:
             return replace(event, result=blobs.get(ref))

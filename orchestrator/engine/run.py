@@ -18,18 +18,24 @@ from orchestrator.core.errors import (
     NondeterminismError,
     PayloadTooLarge,
 )
-from orchestrator.core.execution import Execution, RunInfo
+from orchestrator.core.execution import Execution
 from orchestrator.core.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX
 from orchestrator.core.replay import Replayed, replay
+from orchestrator.core.run_info import RunInfo
 from orchestrator.core.values import Json, canonical
 from orchestrator.engine.attempts import Attempts
+from orchestrator.engine.chains import continue_run, follows
 from orchestrator.engine.children import Children
 from orchestrator.engine.draft import Draft
-from orchestrator.engine.endings import outcome_of
+from orchestrator.engine.endings import fields_of_end, outcome_of
+from orchestrator.engine.externals import Externals
 from orchestrator.engine.mail import Mail
 from orchestrator.engine.questions import Questions
 from orchestrator.engine.references import as_recorded, with_values
+from orchestrator.engine.schedule_answers import times_computed
 from orchestrator.engine.turn import Tools, Turn
+from orchestrator.engine.undelivered import Undelivered, turned_away
+from orchestrator.engine.visible import fields_of
 from orchestrator.store.ports import (
     AttemptKey,
     InboxEntry,
@@ -54,16 +60,19 @@ class LiveRun:
 
     Attributes:
         questions: Its queries and their answers, for the owner to hand out.
-        undelivered: Signals that came after the run's end, for the rejected list, by inbox id.
+        undelivered: What came after the run's end and must not vanish, for the owner to settle.
+        was_cut_short: Whether arrivals were left where they lie, to be read again.
     """
 
     def __init__(self, key: RunKey, partition: int, tools: Tools) -> None:
         self.key = key
         self.partition = partition
-        self.undelivered: list[tuple[str, dict[str, str]]] = []
+        self.undelivered: list[Undelivered] = []
+        self.was_cut_short = False
         self._tools = tools
         self._turn = Turn(key, tools)
-        self._mail = Mail(self._turn)
+        self._externals = Externals(self._turn)
+        self._mail = Mail(self._turn, self._externals)
         self._attempts = Attempts(self._turn)
         self._children = Children(self._turn)
         self.questions = Questions(self._turn, lambda: self._execution)
@@ -79,6 +88,9 @@ class LiveRun:
             Kind.LATE_OUTCOME: self._attempts.late_outcome,
             Kind.DECISION: self._attempts.decide,
             Kind.CHILD: self._children.take_end,
+            Kind.UPDATE: self._mail.update,
+            Kind.WATCH: self._externals.watch,
+            Kind.EXTERNAL: self._externals.take_answer,
         }
 
     @property
@@ -95,6 +107,11 @@ class LiveRun:
     def is_closed(self) -> bool:
         """Whether the run has ended."""
         return self._turn.ledger.is_closed
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether the run has ended, and the next one of its id goes on."""
+        return isinstance(self._turn.ledger.ending, e.RunContinuedAsNew)
 
     def close(self) -> None:
         """Leave memory: coroutines are closed and order nothing."""
@@ -147,6 +164,7 @@ class LiveRun:
             self._execution = replayed.execution
             # What replay complains of was logged when it happened.
             replayed.execution.take_complaints()
+            self.questions.is_spoiled = replayed.execution.is_spoiled
             if turn.ledger.is_closed:
                 return
             if turn.ledger.blocked:
@@ -157,7 +175,7 @@ class LiveRun:
     def _replay(self, history: Sequence[e.Event], meanwhile: Callable[[], None]) -> Replayed:
         definition = self._turn.definition
         if definition is None:
-            raise self._unknown_workflow()
+            raise self._turn.unknown_workflow()
         events = [with_values(event, self._tools.blobs) for event in history]
         key = self.key
         subject, watch = str(key), self._tools.watch
@@ -168,14 +186,6 @@ class LiveRun:
 
         return replay(definition, key.workflow_id, key.run, events, activate=activate)
 
-    def _unknown_workflow(self) -> ActivationFailed:
-        known = ", ".join(sorted(self._tools.registry)) or "none"
-        return ActivationFailed(
-            "unknown_workflow",
-            f"no workflow is named {self._turn.started.workflow!r} in this orchestrator; "
-            f"known: {known}; deploy it here",
-        )
-
     # --- what arrives ----------------------------------------------------------------------------
 
     def take(self, arrivals: Sequence[Arrival], *, now_ms: int) -> None:
@@ -183,9 +193,14 @@ class LiveRun:
         turn = self._turn
         turn.at_ms = max(now_ms, turn.ledger.at_ms)
         for arrival in arrivals:
+            if self.questions.is_spoiled:
+                self.was_cut_short = True
+                break
             match arrival:
                 case InboxEntry():
                     self._take_entry(arrival)
+                case TimerKey(kind=TimerKind.START):
+                    turn.draft.remove_timer(arrival)
                 case TimerKey(kind=TimerKind.SLEEP):
                     self._take_sleep(arrival)
                 case TimerKey():
@@ -203,21 +218,19 @@ class LiveRun:
         self._turn.begin(self._turn.draft.head)
 
     def _take_entry(self, entry: InboxEntry) -> None:
-        self._turn.draft.inbox_ids.append(entry.id)
+        if entry.id:
+            self._turn.draft.inbox_ids.append(entry.id)
         if entry.kind is Kind.QUERY:
             self.questions.take(entry.body)
         elif self.is_closed or (entry.kind is not Kind.START and not self._turn.ledger.started):
-            self._turn_away(entry)
+            # Nothing follows an end, and the sender raced with it; nor precedes a start.
+            if self.is_continued and follows(entry.kind):
+                self._turn.draft.inbox_ids.remove(entry.id)
+                self.was_cut_short = True
+                return
+            self.undelivered += turned_away(entry, self._turn, self._externals)
         else:
             self._handlers[entry.kind](entry.body)
-
-    def _turn_away(self, entry: InboxEntry) -> None:
-        """Nothing follows an end, and the sender raced with it; nor precedes a start."""
-        logger.info("%s takes no %s: it is %s", self.key, entry.kind.value, self.status)
-        if entry.kind is Kind.SIGNAL:
-            names = {name: str(entry.body.get(name)) for name in ("signal", "signal_id")}
-            inbox_id = self._turn.draft.inbox_ids.pop()  # It stays there until it is in the list.
-            self.undelivered.append((inbox_id, {"workflow": self.key.workflow_id, **names}))
 
     def _take_sleep(self, timer: TimerKey) -> None:
         turn = self._turn
@@ -243,9 +256,11 @@ class LiveRun:
         try:
             if self._execution is None:
                 self._execution = self._new_execution(event)
+            self._execution.seq = self._turn.ledger.seq
             apply, whole = self._execution.apply, with_values(event, self._tools.blobs)
             commands = self._tools.watch(str(self.key), lambda: apply(whole))
             self._log_complaints(self._execution)
+            self.questions.is_spoiled = self._execution.is_spoiled
             self._issue(commands)
         except ActivationFailed as error:
             self._block(error)
@@ -258,7 +273,7 @@ class LiveRun:
         assert isinstance(event, e.RunStarted), "an execution begins with the first event"
         definition, started = self._turn.definition, event
         if definition is None:
-            raise self._unknown_workflow()
+            raise self._turn.unknown_workflow()
         return Execution(definition, RunInfo.of(self.key.workflow_id, self.key.run, started))
 
     def _issue(self, commands: Sequence[e.Command]) -> None:
@@ -275,6 +290,9 @@ class LiveRun:
         recorded = [as_recorded(command, self._tools.blobs) for command in commands]
         published = self._encoded_state()
         for asked, (command, data) in zip(commands, recorded, strict=True):
+            if isinstance(asked, e.RunContinuedAsNew):
+                assert self._execution is not None
+                continue_run(turn, asked, self._execution.mailbox.unread())
             if isinstance(command, e.ENDINGS):
                 self._end(command, data)
                 continue
@@ -296,13 +314,16 @@ class LiveRun:
             case e.StepCancelRequested():
                 self._attempts.cancel(command.step)
             case e.ChildCancelRequested():
-                self._children.cancel(command.child)
+                self._children.cancel(command)
+            case e.ScheduleTimesRequested():
+                self._turn.inputs.append(times_computed(command, self._turn.at_ms))
             case e.TimerStarted():
                 draft.set_timer(draft.timer(TimerKind.SLEEP, command.timer), command.due_at_ms)
             case e.TimerCancelled():
                 draft.remove_timer(draft.timer(TimerKind.SLEEP, command.timer))
             case _:
-                pass  # The others mean nothing to the store.
+                draft.fields.update(fields_of(command, self._turn.ledger))
+                self._externals.send(command)  # The others mean nothing to the store.
 
     def _end(self, ending: e.Event, data: bytes) -> None:
         draft, at_ms = self._turn.draft, self._turn.at_ms
@@ -310,12 +331,12 @@ class LiveRun:
         self._children.leave(ending)
         draft.close(at_ms)
         draft.append(ending, data)
-        draft.fields["closed_at_ms"] = str(at_ms)
+        if isinstance(ending, e.RunContinuedAsNew):
+            draft.fields["closed_at_ms"] = str(at_ms)
+            return  # Parent and watchers are told of the chain's end.
         result, failure = outcome_of(ending)
-        if failure is None:
-            draft.fields["result"] = canonical(result).decode()
-        else:
-            draft.fields["failure"] = canonical(failure.as_json()).decode()
+        draft.fields |= fields_of_end(at_ms, result, failure)
+        self._externals.tell_watchers(ending)
         self._children.tell_parent(self.status, result=result, failure=failure)
 
     # --- blocked runs ----------------------------------------------------------------------------

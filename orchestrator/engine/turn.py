@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from orchestrator.core import events as e
 from orchestrator.core.definition import WorkflowDefinition
+from orchestrator.core.errors import ActivationFailed
 from orchestrator.core.ledger import Ledger
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.ports import BlobStore, Dispatcher, Registry
@@ -79,6 +80,15 @@ class Turn:
     def definition(self) -> WorkflowDefinition | None:
         """The workflow's code, or None where this orchestrator does not have it."""
         return self.tools.registry.get(self.started.workflow) if self.ledger.started else None
+
+    def unknown_workflow(self) -> ActivationFailed:
+        """Return what is said of a workflow that this orchestrator does not have."""
+        known = ", ".join(sorted(self.tools.registry)) or "none"
+        return ActivationFailed(
+            "unknown_workflow",
+            f"no workflow is named {self.started.workflow!r} in this orchestrator; "
+            f"known: {known}; deploy it here",
+        )
 
     def reject(self, request: str, reason: str) -> None:
         """Record that a request made no sense, and why."""

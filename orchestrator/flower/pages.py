@@ -27,6 +27,7 @@ from orchestrator.core.errors import (
     InvalidWorkflowId,
     OrchestratorError,
     RunNotFound,
+    UsageError,
 )
 from orchestrator.core.states import RunState
 from orchestrator.flower import reading
@@ -49,6 +50,8 @@ async def _read(answer: Awaitable[T]) -> T:
         raise web.HTTPError(404, str(error)) from error
     except ConfigurationError as error:
         raise web.HTTPError(500, str(error)) from error
+    except UsageError as error:
+        raise web.HTTPError(400, str(error)) from error
     except OrchestratorError as error:
         raise web.HTTPError(503, str(error)) from error
 

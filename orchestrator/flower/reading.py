@@ -117,12 +117,18 @@ def possible_runs(task_id: str) -> list[RunKey]:
     return [key for key in found if key.run > 0]
 
 
+#: Parts of a run that may tell of its input; why a run is blocked may be the text of an exception.
+_PAYLOADS = (
+    *("result", "state", "blocked", "search_attributes", "memo"),
+    *("summary", "details", "current_details"),
+)
+
+
 def run_json(run: RunSummary) -> dict[str, Json]:
     """Return a run as a JSON object, without payloads where these are hidden."""
     data = run.as_json()
     if hides_payloads():
-        # Why a run is blocked may be the text of an exception.
-        for name in ("result", "state", "blocked"):
+        for name in _PAYLOADS:
             data.pop(name, None)
     if run.failure is not None:
         data["failure"] = worded(run.failure, with_payloads=not hides_payloads())

@@ -20,17 +20,32 @@ CLEAR = frozenset(
     {
         *("type", "at_ms", "step", "attempt", "child", "timer", "saga", "steps", "run", "kind"),
         *("workflow", "version", "flags", "engine", "python", "fingerprint", "request_id"),
-        *("parent", "task", "undo", "compensates", "options", "id", "parent_close_policy"),
+        *("parent", "first_run", "continued_from", "seen", "watcher", "watchers", "external"),
+        *("task", "undo", "compensates", "options", "id", "parent_close_policy"),
         *("duration_ms", "due_at_ms", "retry_at_ms", "resend", "may_have_run", "decision"),
         *("signal", "signal_id", "update", "update_id", "name", "scheme", "probe", "seed"),
+        *("patch", "activation", "deprecated"),
+        # What runs are searched by, which has to be readable.
+        *("search_attributes", "attributes"),
     }
 )
 #: Of bodies of inbox entries, letters and outcomes.
 BODY_PARTS = frozenset(
-    {"args", "kwargs", "payload", "result", "failure", "memo", "details", "ok", "message"}
+    {
+        "args",
+        "kwargs",
+        "payload",
+        "result",
+        "failure",
+        "memo",
+        "details",
+        "ok",
+        "message",
+        *("carried", "summary"),
+    }
 )
 #: Of a run's row, each a JSON text.
-ROW_PARTS = ("state", "result", "failure")
+ROW_PARTS = ("state", "result", "failure", "memo", "summary", "details", "current_details")
 
 #: What stands for a part that nobody can open any more; None for those not named.
 _BLANKS: dict[str, Json] = {
@@ -40,6 +55,9 @@ _BLANKS: dict[str, Json] = {
     "reason": "",
     "where": "",
     "by": "",
+    "summary": "",
+    "details": "",
+    "memo": {},
     "args": [],
     "kwargs": {},
     "failure": {"type": "PayloadSealed", "message": "(sealed: the key is not to be had)"},

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.core.values import Json, loads
+from orchestrator.core.values import Json, canonical, loads
 from orchestrator.sealing import parts
 from orchestrator.sealing.codec import TRANSIT, PayloadCodec, PayloadSealed
 from orchestrator.store.ports import (
@@ -139,10 +139,16 @@ class SealedStore:
         answer = self._store.wait_for_answer(workflow_id, reply_to, wait_ms=wait_ms)
         return None if answer is None else self._opened(answer)
 
-    def list_runs(self, *, open: bool, closed: bool, count: int) -> list[dict[str, str]]:
-        """See `ClientStore.list_runs`."""
-        rows = self._store.list_runs(open=open, closed=closed, count=count)
-        return [self._opened_row(row) for row in rows]
+    def read_rows(self, runs: Sequence[tuple[str, int]]) -> list[dict[str, str] | None]:
+        """See `RunIndex.read_rows`; parts that no key opens are left out."""
+        rows = self._store.read_rows(runs)
+        return [None if row is None else self._opened_row(row) for row in rows]
+
+    def reindex_run(self, workflow_id: str, run: int, row: Mapping[str, str]) -> bool:
+        """See `RunIndex.reindex_run`."""
+        sealed = self._sealed_fields(row, f"{workflow_id}.{run}")
+        done: bool = self._store.reindex_run(workflow_id, run, sealed)
+        return done
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -178,18 +184,25 @@ class SealedStore:
                     opened[name] = parts.unseal_text(row[name], self._codec)
                 except PayloadSealed:
                     del opened[name]
+        if row.get("start"):
+            start = loads(row["start"])
+            assert isinstance(start, dict), "a start is an object"
+            opened["start"] = canonical(self._opened(start)).decode()
         return opened
 
-    def _sealed_commit(self, commit: Commit) -> Commit:
-        scope = str(commit.key)
-        fields = {
-            name: parts.seal_text(text, self._codec, scope)
-            if name in parts.ROW_PARTS and loads(text) is not None
-            else text
-            for name, text in commit.fields.items()
+    def _sealed_fields(self, fields: Mapping[str, str], scope: str) -> dict[str, str]:
+        return {
+            name: parts.seal_text(text, self._codec, scope) if name in parts.ROW_PARTS else text
+            for name, text in fields.items()
         }
+
+    def _sealed_commit(self, commit: Commit) -> Commit:
+        fields = self._sealed_fields(commit.fields, str(commit.key))
         letters = [
             replace(letter, body=self._sealed(letter.body)) if letter.body else letter
             for letter in commit.letters
         ]
-        return replace(commit, fields=fields, letters=letters)
+        next_run = commit.next_run
+        if next_run is not None:
+            next_run = replace(next_run, body=self._sealed(next_run.body))
+        return replace(commit, fields=fields, letters=letters, next_run=next_run)

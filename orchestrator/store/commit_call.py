@@ -7,7 +7,8 @@ from orchestrator.core.values import Json, canonical
 from orchestrator.store.bodies import CANCELLED_UNCLAIMED
 from orchestrator.store.calls import Argument, Call, run_script
 from orchestrator.store.keys import Keys
-from orchestrator.store.ports import AttemptKey, Commit
+from orchestrator.store.ports import AttemptKey, Commit, NextRun
+from orchestrator.store.rows import fields_of_start, indexes_in
 
 _BLOCKED = {True: "1", False: "0", None: ""}
 
@@ -27,6 +28,8 @@ def commit_call(keys: Keys, token: str, commit: Commit, *, direct_queues: bool) 
         _BLOCKED[commit.blocked],
         "" if commit.closed_at_ms is None else commit.closed_at_ms,
         CLAIM_TTL_MS,
+        commit.fields.get("status", ""),
+        indexes_in(commit.fields["attributes"]) if "attributes" in commit.fields else "",
         *_list(_attempts(commit.given_up)),
         *_list(_attempts(commit.unposted)),
         *_list(_attempts(commit.unclaimed)),
@@ -47,6 +50,7 @@ def commit_call(keys: Keys, token: str, commit: Commit, *, direct_queues: bool) 
             (one.kind.value, one.workflow_id, one.run, one.request, canonical(dict(one.body)))
             for one in commit.letters
         ),
+        *_list(_next_run(one) for one in ([commit.next_run] if commit.next_run else [])),
     ]
     return run_script("commit", "commit_run", [*names, *queues], arguments)
 
@@ -67,7 +71,21 @@ def _names(keys: Keys, commit: Commit) -> list[str]:
         keys.blocked(partition),
         keys.outbox(partition),
         keys.letters(partition),
+        keys.index(partition, ""),
+        keys.past(workflow_id, ""),
     ]
+
+
+def _next_run(one: NextRun) -> tuple[Argument, ...]:
+    fields = fields_of_start(one.body)
+    return (
+        one.workflow,
+        one.request,
+        one.first_run,
+        canonical(dict(one.body)),
+        indexes_in(fields.get("attributes", "{}")),
+        canonical([part for pair in fields.items() for part in pair]),
+    )
 
 
 def _list(rows: Iterable[tuple[Argument, ...]]) -> list[Argument]:

@@ -5,6 +5,8 @@ With the default prefix ``orc``, for partition p:
     orc:{p}:inbox                        stream  kind, workflow, run, body: arrived, not yet history
     orc:{p}:log:<workflow>:<run>         stream  history; entry "<seq>-0", fields event and head
     orc:{p}:wf:<workflow>                hash    the id's latest run: run, status, type, head, …
+    orc:{p}:past:<workflow>:<run>        hash    the row of a run that a later one replaced
+    orc:{p}:idx:<index>                  zset    start ms → <workflow>.<run> (`index_ports`)
     orc:{p}:steps:<workflow>:<run>       hash    outstanding steps: "<step>.attempt",
                                                  "<step>.state", "<step>.claim", …; "open"
     orc:{p}:timers                       zset    due ms → timer (`ports.TimerKey`)
@@ -18,7 +20,7 @@ With the default prefix ``orc``, for partition p:
     orc:{p}:answer:<id>                  list    one reply to a query, with expiry
     orc:signals                          stream  the door for people
     orc:signals:rejected                 stream  signals no run could take, with the reason
-    orc:meta                             hash    layout version, partition count
+    orc:meta                             hash    layout version, partition count, indexed
     orc:orchestrators                    zset    expiry ms → owner id
 
 The braces are a cluster hash tag: the keys that one script touches share a slot.
@@ -42,6 +44,8 @@ class Keys:
 
     prefix: str
     partitions: int
+    #: Whether every run of the namespace is in the indexes; see `layout`.
+    is_indexed: bool = True
 
     def of_workflow(self, workflow_id: str) -> int:
         """Return the partition of an id."""
@@ -61,6 +65,14 @@ class Keys:
     def row(self, workflow_id: str) -> str:
         """Hash: an id's latest run."""
         return self._at(self.of_workflow(workflow_id), f"wf:{workflow_id}")
+
+    def past(self, workflow_id: str, run: int | str) -> str:
+        """Hash: the row of a run that a later one replaced; "" for what all begin with."""
+        return self._at(self.of_workflow(workflow_id), f"past:{workflow_id}:{run}")
+
+    def index(self, partition: int, index: str) -> str:
+        """Sorted set: the runs in an index by start; "" for what all such names begin with."""
+        return self._at(partition, f"idx:{index}")
 
     def steps(self, workflow_id: str, run: int) -> str:
         """Hash: a run's outstanding steps."""
@@ -118,7 +130,7 @@ class Keys:
 
     @property
     def meta(self) -> str:
-        """Hash: layout version and partition count."""
+        """Hash: layout version, partition count, and whether every run is indexed."""
         return f"{self.prefix}:meta"
 
     @property

@@ -18,25 +18,29 @@ def open_namespace(prefix: str, partitions: int | None) -> Flow[Keys]:
     """
     meta = Keys(prefix=prefix, partitions=1).meta
     found = yield from _read(meta)
-    if None in found:
+    if None in found[:2]:
         # Whoever is first decides; read again what was decided.
         yield from ask_all(
             [
                 command("open", "HSETNX", meta, "layout", LAYOUT_VERSION),
                 command("open", "HSETNX", meta, "partitions", partitions or PARTITIONS_DEFAULT),
+                # One that was made before there were indexes has to be indexed first.
+                command("open", "HSETNX", meta, "indexed", 1),
             ]
         )
         found = yield from _read(meta)
-    layout, count = (int(value or 0) for value in found)
+    layout, count = (int(value or 0) for value in found[:2])
     if layout != LAYOUT_VERSION:
         wanted = f"this version reads layout {LAYOUT_VERSION}: use the version that wrote it"
         raise ConfigurationError(f"layout of namespace {prefix!r}", str(layout), wanted)
     if partitions is not None and partitions != count:
         wanted = f"{partitions} were asked for: the count is fixed at a namespace's first start"
         raise ConfigurationError(f"partitions of namespace {prefix!r}", str(count), wanted)
-    return Keys(prefix=prefix, partitions=count)
+    return Keys(prefix=prefix, partitions=count, is_indexed=found[2] is not None)
 
 
 def _read(meta: str) -> Flow[list[bytes | None]]:
-    (found,) = yield from ask_all([command("open", "HMGET", meta, "layout", "partitions")])
+    (found,) = yield from ask_all(
+        [command("open", "HMGET", meta, "layout", "partitions", "indexed")]
+    )
     return list(found)

@@ -8,12 +8,17 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 
-from orchestrator.core.limits import ANSWER_TTL_MS, PARTITIONS_DEFAULT, REJECTED_SIGNALS_MAX
+from orchestrator.core.limits import (
+    ANSWER_TTL_MS,
+    PARTITIONS_DEFAULT,
+    REJECTED_SIGNALS_MAX,
+)
 from orchestrator.core.values import Json, canonical
-from orchestrator.store import memory_attempts
+from orchestrator.store import memory_attempts, memory_starts
 from orchestrator.store.clocks import Clock, SystemClock
 from orchestrator.store.keys import partition_of
 from orchestrator.store.memory_commit import apply_commit
+from orchestrator.store.memory_finding import MemoryRunIndex
 from orchestrator.store.memory_keys import MemoryKeys
 from orchestrator.store.memory_partition import Lease, Partition, id_order
 from orchestrator.store.ports import (
@@ -34,7 +39,6 @@ from orchestrator.store.ports import (
     PostedAnswer,
     RunKey,
     Start,
-    StartAnswer,
     StoredEvent,
 )
 
@@ -42,7 +46,7 @@ from orchestrator.store.ports import (
 STEP_FIELDS = ("attempt", "state", "claim", "details", "heartbeat_at_ms")
 
 
-class MemoryStore(MemoryKeys):
+class MemoryStore(MemoryRunIndex, MemoryKeys):
     """See `OwnerStore`, `WorkerStore` and `ClientStore`.
 
     Args:
@@ -292,32 +296,20 @@ class MemoryStore(MemoryKeys):
 
     # --- clients --------------------------------------------------------------------------------
 
-    def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+    def start(
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
+    ) -> Start:
         """See `ClientStore.start`."""
         with self._changed:
-            part = self._of(workflow_id)
-            row = part.rows.get(workflow_id)
-            run = 1
-            if row is not None:
-                run = int(row["run"]) + 1
-                if row["request"] == request_id:
-                    return _start(StartAnswer.REPEATED, row)
-                if workflow_id in part.open:
-                    return _start(StartAnswer.EXISTS, row)
-            now_ms = self.clock.now_ms
-            row = {
-                "run": str(run),
-                "status": "pending",
-                "type": str(body["workflow"]),
-                "request": request_id,
-                "started_at_ms": str(now_ms),
-                "seq": "0",
-            }
-            part.rows[workflow_id] = row
-            part.open[workflow_id] = now_ms
-            part.post(Kind.START, workflow_id, run, canonical(dict(body)))
+            part, now_ms = self._of(workflow_id), self.clock.now_ms
+            started = memory_starts.start(part, workflow_id, request_id, body, message, now_ms)
             self._changed.notify_all()
-            return _start(StartAnswer.STARTED, row)
+            return started
 
     def post(
         self, workflow_id: str, kind: Kind, body: Mapping[str, Json], *, run: int = 0
@@ -329,6 +321,8 @@ class MemoryStore(MemoryKeys):
             if row is None or run > int(row["run"]):
                 return Posted(answer=PostedAnswer.NOT_FOUND, run=run, status="")
             latest = int(row["run"])
+            if run and int(row.get("first") or latest) <= run:
+                run = latest  # A run that continues another takes what is meant for its chain.
             is_open = workflow_id in part.open and run in (0, latest)
             # The status of a run that a later one replaced is in its history alone.
             status = row["status"] if run in (0, latest) else ""
@@ -368,22 +362,3 @@ class MemoryStore(MemoryKeys):
             logs = self._of(key.workflow_id).logs
             self._wait_until(lambda: len(logs.get(key, ())) > after_seq, wait_ms)
             return len(logs.get(key, ())) > after_seq
-
-    def list_runs(
-        self,
-        *,
-        open: bool,
-        closed: bool,
-        count: int,
-    ) -> list[dict[str, str]]:
-        """See `ClientStore.list_runs`.  Each id is listed once, with its latest run."""
-        with self._changed:
-            found = [
-                one for part in self._parts for one in part.list_runs(open=open, closed=closed)
-            ]
-            found.sort(key=lambda row: row[0], reverse=True)
-            return [{**row, "workflow_id": workflow_id} for (_, workflow_id), row in found[:count]]
-
-
-def _start(answer: StartAnswer, row: Mapping[str, str]) -> Start:
-    return Start(answer=answer, run=int(row["run"]), status=row["status"])

@@ -4,10 +4,22 @@ H2 holds because nothing is written before the last check, and no write can fail
 """
 
 from orchestrator.core.limits import CLAIM_TTL_MS
+from orchestrator.core.values import canonical
+from orchestrator.store import memory_index
 from orchestrator.store.bodies import cancelled_body
 from orchestrator.store.memory_attempts import set_claim_timers
 from orchestrator.store.memory_partition import Partition
-from orchestrator.store.ports import AttemptKey, Commit, CommitResult, Kind, RunKey, StepRow
+from orchestrator.store.memory_starts import replace_row
+from orchestrator.store.ports import (
+    AttemptKey,
+    Commit,
+    CommitResult,
+    Kind,
+    NextRun,
+    RunKey,
+    StepRow,
+)
+from orchestrator.store.rows import fields_of_start
 
 
 def apply_commit(partition: Partition, token: str, commit: Commit, *, now_ms: int) -> CommitResult:
@@ -21,7 +33,7 @@ def apply_commit(partition: Partition, token: str, commit: Commit, *, now_ms: in
         partition.logs.setdefault(key, []).extend(commit.events)
         row["seq"] = str(commit.events[-1].seq)
         row["head"] = commit.events[-1].head
-    row.update(commit.fields)
+    memory_index.change(partition, key.workflow_id, row, commit.fields)
     for entry_id in commit.inbox_ids:
         partition.inbox.pop(entry_id, None)
     _change_timers(partition, commit)
@@ -31,7 +43,10 @@ def apply_commit(partition: Partition, token: str, commit: Commit, *, now_ms: in
     if commit.blocked is not None:
         (partition.blocked.add if commit.blocked else partition.blocked.discard)(key)
     if commit.closed_at_ms is not None:
+        memory_index.close(partition, key.workflow_id, row)
         _close(partition, key, commit.closed_at_ms)
+    if commit.next_run is not None:
+        _open_next(partition, key, commit.next_run, now_ms)
     return CommitResult.COMMITTED
 
 
@@ -139,6 +154,24 @@ def _cancel(partition: Partition, key: RunKey, step: int) -> None:
         row["posted_by"] = ""
         partition.end_waiting(attempt)
         partition.post(Kind.OUTCOME, key.workflow_id, key.run, cancelled_body(attempt))
+
+
+def _open_next(partition: Partition, key: RunKey, opened: NextRun, now_ms: int) -> None:
+    row = {
+        "run": str(key.run + 1),
+        "status": "pending",
+        "type": opened.workflow,
+        "request": opened.request,
+        "started_at_ms": str(now_ms),
+        "seq": "0",
+        "first": str(opened.first_run),
+        "start": canonical(dict(opened.body)).decode(),
+        **fields_of_start(opened.body),
+    }
+    if "joined" in partition.rows[key.workflow_id]:
+        row["joined"] = partition.rows[key.workflow_id]["joined"]
+    replace_row(partition, key.workflow_id, row)
+    partition.open[key.workflow_id] = now_ms
 
 
 def _close(partition: Partition, key: RunKey, closed_at_ms: int) -> None:

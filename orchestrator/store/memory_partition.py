@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from orchestrator.store.index_ports import Place
 from orchestrator.store.ports import (
     AttemptKey,
     Due,
@@ -61,6 +62,8 @@ class Partition:
     lease: Lease | None = None
     open: dict[str, int] = field(default_factory=dict)
     closed: dict[RunKey, int] = field(default_factory=dict)
+    past: dict[RunKey, dict[str, str]] = field(default_factory=dict)
+    indexes: dict[str, set[Place]] = field(default_factory=dict)
     blocked: set[RunKey] = field(default_factory=set)
     outbox: dict[str, Message] = field(default_factory=dict)
     letters: dict[str, Letter] = field(default_factory=dict)
@@ -91,16 +94,6 @@ class Partition:
             claims=[key for key, at in claims if at <= now_ms][:count],
             next_due_ms=next((at for _, at in timers if at > now_ms), None),
         )
-
-    def list_runs(
-        self, *, open: bool, closed: bool
-    ) -> Iterator[tuple[tuple[int, str], dict[str, str]]]:
-        """Yield the latest run of each id: instant of start or end with the id, and its row."""
-        for workflow_id, at in self.open.items() if open else ():
-            yield (at, workflow_id), self.rows[workflow_id]
-        for key, at in self.closed.items() if closed else ():
-            if self.rows[key.workflow_id]["run"] == str(key.run):
-                yield (at, key.workflow_id), self.rows[key.workflow_id]
 
     def find_step(self, key: RunKey, step: int) -> dict[str, str] | None:
         """Return the row of an outstanding step, or None."""

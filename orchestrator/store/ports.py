@@ -30,6 +30,7 @@ from enum import Enum
 from typing import Protocol
 
 from orchestrator.core.values import Json
+from orchestrator.store.index_ports import RunIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,7 @@ class TimerKind(Enum):
     START_TO_CLOSE = "start_to_close"  #: set by the claim, not by a commit
     SCHEDULE_TO_CLOSE = "schedule_to_close"  #: of the whole step; `attempt` is 0
     HEARTBEAT = "heartbeat"  #: set by the claim, moved by each heartbeat
+    START = "start"  #: begin the run, whose start lies in its row; `number` and `attempt` are 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,9 @@ class Kind(Enum):
     DECISION = "decision"  #: a person's, about a parked step
     QUERY = "query"
     CHILD = "child"  #: what became of a child, for its parent
+    UPDATE = "update"
+    WATCH = "watch"  #: another run waits for this one's end
+    EXTERNAL = "external"  #: what became of something that this run asked of another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +199,20 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NextRun:
+    """The run that goes on where a commit ends one, under the same id and the next number.
+
+    `body` is what a START carries; it lies in the new run's row until the run begins.  Messages
+    that name run `first_run` or a later one go to whichever run of the id is open.
+    """
+
+    workflow: str
+    request: str
+    first_run: int
+    body: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepRow:
     """What workers may know of an outstanding step, written by the commit that sends it.
 
@@ -218,7 +237,8 @@ class Commit:
         expected_head: The chain's head after that event.
         events: What to append, in order, each with the head after it.
         inbox_ids: Inbox entries that these events record, or that need no record.
-        fields: Of the run's row, to set: status, result, … as text.
+        fields: Of the run's row, to set: status, result, … as text.  The run's indexes follow
+            status and attributes (I1).
         steps_sent: Attempts now on their way: the step's row becomes this attempt, "scheduled"
             (or, where `local`, "claimed", with a claim in the claim set).
         steps_resting: Steps that wait for a back-off or a person: no attempt is current.
@@ -237,6 +257,7 @@ class Commit:
         letters: For other runs; they lie in the partition's letters until they are delivered.
         blocked: True and False mark the run in the set of blocked runs; None leaves it.
         closed_at_ms: The run ends: it leaves the open set; whatever is left of its steps goes.
+        next_run: The id's next run opens in this very act; only where the run ends.
     """
 
     key: RunKey
@@ -258,6 +279,7 @@ class Commit:
     letters: Sequence[Letter] = ()
     blocked: bool | None = None
     closed_at_ms: int | None = None
+    next_run: NextRun | None = None
 
 
 class CommitResult(Enum):
@@ -374,7 +396,9 @@ class OwnerStore(Protocol):
         """Return the fields of the id's latest run, or None.
 
         Fields: run, status, type, request, started_at_ms, seq, head, and, once they exist,
-        version, state, result, failure, closed_at_ms, blocked.
+        version, state, result, failure, closed_at_ms, blocked, joined; as JSON attributes, names
+        of their indexes, memo, summary, details and current_details; of a run that continues
+        another also first, the number of the chain's first run, and, until it begins, start.
         """
         ...
 
@@ -529,14 +553,27 @@ class Posted:
     status: str
 
 
-class ClientStore(Protocol):
+class ClientStore(RunIndex, Protocol):
     """What a client needs, beside `find_row` and `read_history` as in `OwnerStore`."""
 
-    def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+    def start(
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
+    ) -> Start:
         """Open the next run of an id and post its START, in one act (H8).
 
         Body: workflow (the type's name), args, kwargs, request_id; of a child also parent
-        (workflow, run, child).
+        (workflow, run, child).  Where there are any: search_attributes and memo, objects, summary
+        and details, texts; the row has them from now on.
+
+        With a `message` (its kind and its body, as `post` takes them) it is posted in the same act:
+        behind the START, or to the run that is open, and then the answer is EXISTS.  Repeated under
+        the same request, also after the run has ended, it posts nothing: REPEATED.  The row keeps
+        the newest ``JOINED_REQUESTS_MAX`` of the requests that found a run open, for that.
         """
         ...
 
@@ -547,7 +584,9 @@ class ClientStore(Protocol):
 
         Bodies: SIGNAL signal, signal_id, payload; CANCEL and TERMINATE reason, request_id;
         DECISION step, decision, reason, by; QUERY query, args, reply_to, deadline_ms; CHILD child,
-        run, status, and result or failure.  A QUERY goes to a closed run too.
+        run, status, and result or failure; UPDATE update, update_id, args; WATCH asker; EXTERNAL
+        external, run, status, and result or failure.  A SIGNAL and a CANCEL of another run's have
+        its asker too: workflow, run, external.  A QUERY goes to a closed run too.
         """
         ...
 
@@ -559,8 +598,4 @@ class ClientStore(Protocol):
 
     def wait_for_event(self, key: RunKey, *, after_seq: int, wait_ms: int) -> bool:
         """Wait until the history has an event beyond `after_seq`; False after `wait_ms`."""
-        ...
-
-    def list_runs(self, *, open: bool, closed: bool, count: int) -> list[dict[str, str]]:
-        """Return rows as `find_row`, each with ``workflow_id``, newest first, up to `count`."""
         ...

@@ -1,7 +1,7 @@
 """The store on Redis or Valkey: the ports' calls, each run as a flow on a sync client.
 
 What a call sends and how its reply reads is in `run_calls.py`, `attempt_calls.py`,
-`owner_calls.py` and `commit_call.py`; each change is a script in ``scripts``.
+`owner_calls.py`, `index_calls.py` and `commit_call.py`; each change is a script in ``scripts``.
 
 May be used from several threads, and survives a restart of the server: the call that meets it
 raises `StoreUnavailable`, the next one works.
@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from redis import Redis
 
 from orchestrator.core.values import Json
-from orchestrator.store import attempt_calls, key_calls, owner_calls, run_calls
+from orchestrator.store import attempt_calls, index_calls, key_calls, owner_calls, run_calls
 from orchestrator.store.calls import Call, Flow
 from orchestrator.store.commit_call import commit_call
 from orchestrator.store.connect import blocking_twin
 from orchestrator.store.executors import Executor
+from orchestrator.store.index_ports import IndexPage, Window
 from orchestrator.store.keys import Keys
 from orchestrator.store.layout import open_namespace
 from orchestrator.store.ports import (
@@ -233,9 +234,18 @@ class RedisStore:
 
     # --- clients --------------------------------------------------------------------------------
 
-    def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+    def start(
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
+    ) -> Start:
         """See `ClientStore.start`."""
-        return self._executor.run(run_calls.start(self.keys, workflow_id, request_id, body))
+        return self._executor.run(
+            run_calls.start(self.keys, workflow_id, request_id, body, message)
+        )
 
     def post(
         self, workflow_id: str, kind: Kind, body: Mapping[str, Json], *, run: int = 0
@@ -263,16 +273,29 @@ class RedisStore:
         """See `ClientStore.wait_for_event`."""
         return self._executor.run(run_calls.wait_for_event(self.keys, key, after_seq, wait_ms))
 
-    def list_runs(
-        self,
-        *,
-        open: bool,
-        closed: bool,
-        count: int,
-    ) -> list[dict[str, str]]:
-        """See `ClientStore.list_runs`.  Each id is listed once, with its latest run."""
-        flow = run_calls.list_runs(self.keys, is_open=open, is_closed=closed, count=count)
-        return self._executor.run(flow)
+    def page_runs(self, indexes: Sequence[str], window: Window) -> IndexPage:
+        """See `RunIndex.page_runs`."""
+        return self._executor.run(index_calls.page_runs(self.keys, indexes, window))
+
+    def index_sizes(self, indexes: Sequence[str]) -> list[int]:
+        """See `RunIndex.index_sizes`."""
+        return self._executor.run(index_calls.index_sizes(self.keys, indexes))
+
+    def read_rows(self, runs: Sequence[tuple[str, int]]) -> list[dict[str, str] | None]:
+        """See `RunIndex.read_rows`."""
+        return self._executor.run(index_calls.read_rows(self.keys, runs))
+
+    def list_all_runs(self, partition: int) -> list[tuple[str, int]]:
+        """See `RunIndex.list_all_runs`."""
+        return self._executor.run(index_calls.list_all_runs(self.keys, partition))
+
+    def reindex_run(self, workflow_id: str, run: int, row: Mapping[str, str]) -> bool:
+        """See `RunIndex.reindex_run`."""
+        return self._executor.run(index_calls.reindex_run(self.keys, workflow_id, run, row))
+
+    def mark_indexed(self) -> None:
+        """See `RunIndex.mark_indexed`."""
+        self._executor.run(index_calls.mark_indexed(self.keys))
 
 
 def _replies_of(calls: Sequence[Call]) -> Flow[list[object]]:

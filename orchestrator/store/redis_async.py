@@ -1,13 +1,14 @@
 """The client's calls on an asyncio client: the flows of `run_calls.py`, awaited."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from redis.asyncio import Redis
 
 from orchestrator.core.values import Json
-from orchestrator.store import run_calls
+from orchestrator.store import index_calls, run_calls
 from orchestrator.store.connect import blocking_twin
 from orchestrator.store.executors import AsyncExecutor
+from orchestrator.store.index_ports import IndexPage, Window
 from orchestrator.store.keys import Keys
 from orchestrator.store.layout import open_namespace
 from orchestrator.store.ports import Kind, Posted, RunKey, Start, StoredEvent
@@ -54,9 +55,16 @@ class AsyncRedisClientStore:
         await self._client.aclose()
         await self._blocking.connection_pool.disconnect()
 
-    async def start(self, workflow_id: str, *, request_id: str, body: Mapping[str, Json]) -> Start:
+    async def start(
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
+    ) -> Start:
         """See `ClientStore.start`."""
-        flow = run_calls.start(await self._keys(), workflow_id, request_id, body)
+        flow = run_calls.start(await self._keys(), workflow_id, request_id, body, message)
         return await self._executor.run(flow)
 
     async def post(
@@ -89,14 +97,15 @@ class AsyncRedisClientStore:
         flow = run_calls.wait_for_event(await self._keys(), key, after_seq, wait_ms)
         return await self._executor.run(flow)
 
-    async def list_runs(
-        self,
-        *,
-        open: bool,
-        closed: bool,
-        count: int,
-    ) -> list[dict[str, str]]:
-        """See `ClientStore.list_runs`."""
-        keys = await self._keys()
-        flow = run_calls.list_runs(keys, is_open=open, is_closed=closed, count=count)
+    async def page_runs(self, indexes: Sequence[str], window: Window) -> IndexPage:
+        """See `RunIndex.page_runs`."""
+        flow = index_calls.page_runs(await self._keys(), indexes, window)
         return await self._executor.run(flow)
+
+    async def index_sizes(self, indexes: Sequence[str]) -> list[int]:
+        """See `RunIndex.index_sizes`."""
+        return await self._executor.run(index_calls.index_sizes(await self._keys(), indexes))
+
+    async def read_rows(self, runs: Sequence[tuple[str, int]]) -> list[dict[str, str] | None]:
+        """See `RunIndex.read_rows`."""
+        return await self._executor.run(index_calls.read_rows(await self._keys(), runs))

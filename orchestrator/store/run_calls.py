@@ -4,12 +4,12 @@ import json
 import time
 from collections.abc import Mapping
 
+from orchestrator.core.limits import JOINED_REQUESTS_MAX
 from orchestrator.core.values import Json, canonical
 from orchestrator.store.calls import (
     Argument,
     Flow,
     ask,
-    ask_all,
     blocking,
     command,
     run_script,
@@ -27,17 +27,35 @@ from orchestrator.store.ports import (
     StartAnswer,
     StoredEvent,
 )
+from orchestrator.store.rows import fields_of_start, indexes_in
 
 
-def start(keys: Keys, workflow_id: str, request_id: str, body: Mapping[str, Json]) -> Flow[Start]:
+def start(
+    keys: Keys,
+    workflow_id: str,
+    request_id: str,
+    body: Mapping[str, Json],
+    message: tuple[Kind, Mapping[str, Json]] | None,
+) -> Flow[Start]:
     """See `ClientStore.start`."""
     partition = keys.of_workflow(workflow_id)
-    names = [keys.row(workflow_id), keys.open(partition), keys.inbox(partition)]
+    names = [
+        keys.row(workflow_id),
+        keys.open(partition),
+        keys.inbox(partition),
+        keys.past(workflow_id, ""),
+        keys.index(partition, ""),
+    ]
+    fields = fields_of_start(body)
     arguments: list[Argument] = [
         workflow_id,
         request_id,
         str(body["workflow"]),
         canonical(dict(body)),
+        indexes_in(fields.get("attributes", "{}")),
+        *(("", "") if message is None else (message[0].value, canonical(dict(message[1])))),
+        JOINED_REQUESTS_MAX,
+        *(part for pair in fields.items() for part in pair),
     ]
     reply = yield from ask(run_script("start", "start_run", names, arguments))
     answer, run, status = map(text, reply)
@@ -116,55 +134,3 @@ def wait_for_event(keys: Keys, key: RunKey, after_seq: int, wait_ms: int) -> Flo
 def _left_ms(deadline: float) -> int:
     """Return how long the next blocking read may wait; 0 once the deadline is over."""
     return max(0, min(BLOCK_MS_MAX, round((deadline - time.monotonic()) * 1000)))
-
-
-def list_runs(
-    keys: Keys, *, is_open: bool, is_closed: bool, count: int
-) -> Flow[list[dict[str, str]]]:
-    """See `ClientStore.list_runs`.  Each id is listed once, with its latest run."""
-    found: list[tuple[int, str]] = []
-    for partition in range(keys.partitions):
-        if is_open:
-            open_ids = yield from _newest(keys.open(partition), 0, count)
-            found += open_ids
-        if is_closed:
-            closed_ids = yield from _newest_closed(keys, partition, count)
-            found += closed_ids
-    found.sort(reverse=True)
-    ids = [workflow_id for _, workflow_id in found[:count]]
-    calls = [command("list_runs", "HGETALL", keys.row(workflow_id)) for workflow_id in ids]
-    rows = yield from ask_all(calls)
-    return [
-        {**texts(row), "workflow_id": workflow_id}
-        for workflow_id, row in zip(ids, rows, strict=True)
-        if row
-    ]
-
-
-def _newest(name: str, offset: int, count: int) -> Flow[list[tuple[int, str]]]:
-    """Return members of a sorted set with their instants, newest first."""
-    last = offset + count - 1
-    call = command("list_runs", "ZREVRANGE", name, offset, last, "WITHSCORES")
-    flat: list[bytes] = yield from ask(call)
-    pairs = zip(flat[::2], flat[1::2], strict=True)
-    return [(int(float(score)), text(member)) for member, score in pairs]
-
-
-def _newest_closed(keys: Keys, partition: int, count: int) -> Flow[list[tuple[int, str]]]:
-    """Return ids whose latest run is closed; runs that a later one replaced are passed over."""
-    found: list[tuple[int, str]] = []
-    offset = 0
-    while len(found) < count:
-        page = yield from _newest(keys.closed(partition), offset, count)
-        if not page:
-            break
-        offset += len(page)
-        runs = [(at, *member.rpartition(".")[::2]) for at, member in page]
-        calls = [command("list_runs", "HGET", keys.row(name), "run") for _, name, _ in runs]
-        latest = yield from ask_all(calls)
-        found += [
-            (at, name)
-            for (at, name, run), last in zip(runs, latest, strict=True)
-            if last is not None and text(last) == run
-        ]
-    return found[:count]

@@ -80,9 +80,10 @@ class StepProtocol:
         keeper: Renews claims meanwhile; None for the one that fits this process' pool.
         patience: How long to ask a store that does not answer.
         unseal: Opens the text of arguments that were sealed on their way.
+        tokens: Makes the token of each claim.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition of a worker's side
         self,
         store: WorkerStore,
         blobs: BlobStore,
@@ -91,6 +92,7 @@ class StepProtocol:
         keeper: Keeper | None = None,
         patience: Patience | None = None,
         unseal: Callable[[str], str] = str,
+        tokens: Callable[[], str] = new_token,
     ) -> None:
         self.store = store
         self._blobs = blobs
@@ -98,6 +100,7 @@ class StepProtocol:
         self._keeper = keeper or keeper_of_this_process(store)
         self._patience = patience or Patience()
         self._unseal = unseal
+        self._tokens = tokens
 
     def run(self, work: Work) -> Any:
         """Carry out `work` and return what its body returned.
@@ -107,7 +110,7 @@ class StepProtocol:
             Exception: Whatever the body raised, after it was posted (SP3).
         """
         with self._keeper.held_back():
-            held = _Held(work.key, new_token())
+            held = _Held(work.key, self._tokens())
             claim = self._claim(held)
             step = face.RunningStep(
                 _info_of(work, claim),

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator import Retry, step, workflow
+from orchestrator.core.options import Cancellation
 from sagas import app, orc
 
 __all__ = ["app", "orc"]
@@ -172,6 +173,21 @@ async def changing() -> int:
     return 2
 
 
+_IS_BEFORE_PATCH = os.environ.get(CHANGED) == "before"
+
+
+@orc.workflow(name="patching")
+async def patching() -> list[bool]:
+    """Order a step of its own in each turn, since it was patched."""
+    answers: list[bool] = []
+    for turn in range(4):
+        await workflow.signal("go")
+        answers.append(not _IS_BEFORE_PATCH and workflow.patched("audit"))
+        if answers[-1]:
+            await workflow.step(effect, f"audit.{turn}")
+    return answers
+
+
 # --- tasks as Celery knows them -------------------------------------------------------------------
 
 
@@ -217,6 +233,27 @@ def polite(name: str) -> str:
         time.sleep(0.01)
     take_effect(done)
     return name
+
+
+@app.task
+def rude(name: str) -> str:
+    """Never ask whether to stop, and never send a heartbeat."""
+    done = begin(name)
+    hold(done)
+    take_effect(done)
+    return name
+
+
+@orc.workflow(name="cancelled_wait")
+async def cancelled_wait(name: str, cancellation: Cancellation) -> str:
+    """Wait for a step, and when cancelled let it go as told."""
+    return str(await workflow.step(rude, name, cancellation=cancellation, retry=Retry(attempts=1)))
+
+
+@orc.workflow(name="mapped")
+async def mapped(names: list[str], max_parallel: int) -> list[Any]:
+    """One step for each name."""
+    return await workflow.map(effect, names, max_parallel=max_parallel)
 
 
 @orc.workflow(name="one_task")

@@ -43,7 +43,7 @@ def test_blocked_run_shows_why_and_goes_on_with_fitting_code(stack: Stack) -> No
     assert "use workflow.now() or workflow.time()" in shown
     assert changed.stop() == 0
 
-    stack.orchestrator()
+    mended = stack.orchestrator()
     assert handle.result(timeout=30) == 2
     stack.check_history(handle)
     assert len(events_of(handle, e.SignalReceived)) == 1, "it came while the run was blocked"
@@ -51,3 +51,29 @@ def test_blocked_run_shows_why_and_goes_on_with_fitting_code(stack: Stack) -> No
     assert [len(stack.effects(f"changing.{name}")) for name in ("changing", "last")] == [1, 1]
     assert stack.effects("changing.renamed") == []
     assert clocked.status() == "blocked"
+    assert mended.stop() == 0
+
+
+def test_patched_code_takes_over_an_open_loop_and_a_kill_decides_nothing_anew(
+    stack: Stack,
+) -> None:
+    before = stack.orchestrator(**{CHANGED: "before"})
+    handle: RunHandle[list[bool]] = stack.start("patching", id="patching")
+    for _ in range(2):
+        handle.signal("go")
+    eventually(lambda: len(events_of(handle, e.SignalReceived)) == 2, "both came")
+    assert events_of(handle, e.PatchMarked) == []
+    assert before.stop() == 0
+
+    patched = stack.orchestrator()
+    handle.signal("go")
+    stack.wait_for_event(handle, e.StepCompleted, step=1)
+    patched.kill()
+
+    stack.orchestrator()
+    handle.signal("go")
+    assert handle.result(timeout=60) == [False, False, True, True]
+    stack.check_history(handle)
+    assert len(events_of(handle, e.PatchMarked, patch="audit", activation=4)) == 1
+    assert [len(stack.effects(f"audit.{turn}")) for turn in range(4)] == [0, 0, 1, 1]
+    assert events_of(handle, e.RunBlocked) == []

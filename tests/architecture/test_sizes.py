@@ -21,7 +21,11 @@ PARAMETERS_MAX = 6
 
 #: Files that stay longer, each because one idea truly needs it.
 LONGER_FILES = {
+    "orchestrator/core/errors.py": "one tree: every exception, by what the caller does about it",
     "orchestrator/core/events.py": "one family: every fact a history can hold, and its bytes",
+    "orchestrator/app.py": "one face: everything that is asked of an app, each in a few lines",
+    "orchestrator/engine/owner.py": "one cycle: what is read, decided, committed and acted upon",
+    "orchestrator/engine/run.py": "one run: what arrives, what it leads to, how it ends or rests",
     "orchestrator/store/ports.py": "one contract: what three kinds of callers may rely on",
 }
 #: Functions, as "file::qualified name", that stay longer.
@@ -31,6 +35,7 @@ LONGER_FUNCTIONS = {
 #: Functions with more parameters.
 WIDER_FUNCTIONS = {
     "orchestrator/engine/process.py::Engine.__init__": "the composition of an orchestrator",
+    "orchestrator/worker/protocol.py::StepProtocol.__init__": "the composition of a worker's side",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -215,3 +215,37 @@ def test_markup_in_a_payload_is_shown_as_it_is(
         "order-42", e.SignalReceived(at_ms=1, signal="note", signal_id="s", payload="[red]x[/]")
     )
     assert "[red]x[/]" in typed("show", "order-42").out
+
+
+def test_update_prints_the_answer_and_says_no_with_its_reason(
+    typed: Type, order_42: str, recorder: Recorder, store: MemoryStore
+) -> None:
+    recorder.record(
+        order_42,
+        e.UpdateReceived(at_ms=1_000, update="add", update_id="u", args=[1]),
+        e.UpdateAccepted(at_ms=1_000, update="add", update_id="u"),
+        e.UpdateCompleted(at_ms=1_000, update_id="u", result={"total": 7}),
+        e.UpdateReceived(at_ms=1_000, update="add", update_id="v", args=[-1]),
+        e.UpdateRejected(at_ms=1_000, update="add", update_id="v", reason="too few"),
+    )
+    done = typed("update", order_42, "add", "1", '"two"', "--update-id", "u")
+    assert (done.code, done.data) == (0, {"total": 7})
+    assert posted(store, Kind.UPDATE)[0]["args"] == [1, "two"]
+    refused = typed("update", order_42, "add", "-1", "--update-id", "v")
+    assert refused.code != 0
+    refused = typed("update", order_42, "add", "--update-id", "v")
+    assert (refused.code, "rejects update 'add': too few" in refused.error) == (1, True)
+    late = typed("update", order_42, "add", "--timeout", "0")
+    assert (late.code, "is an orchestrator running?" in late.error) == (1, True)
+    assert typed("update", "nobody", "add").code == 1
+
+
+def test_signal_with_start_starts_a_run_or_signals_the_open_one(
+    typed: Type, store: MemoryStore
+) -> None:
+    line = ("signal-with-start", "order", "order-7", "approve", '{"approved": true, "by": "ana"}')
+    assert typed(*line, "--input", "120").out == "signal approve sent to order-7 run 1\n"
+    assert typed(*line, "--json", "--input", "5").data == {"workflow_id": "order-7", "run": 1}
+    assert [body["args"] for body in posted(store, Kind.START)] == [[120]]
+    assert len(posted(store, Kind.SIGNAL)) == 2
+    assert typed("signal-with-start", "ordre", "order-7", "approve").code == 2

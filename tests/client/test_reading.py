@@ -12,8 +12,7 @@ from orchestrator.blobs import DirectoryBlobs
 from orchestrator.client.connection import Connection
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.messages import Target
-from orchestrator.client.port import run_in_place
-from orchestrator.client.reading import Wanted, list_runs, verify_chain
+from orchestrator.client.reading import verify_chain
 from orchestrator.client.workflow import Workflow
 from orchestrator.core import events as e
 from orchestrator.core.blobs import BlobRef
@@ -233,26 +232,6 @@ def test_forged_end_that_is_chained_anew_is_found_by_the_row(
     monkeypatch.setattr(store, "read_history", forged)
     found = handle.verify()
     assert (found.bad_seq, found.reason) == (2, "the row has another head")
-
-
-def test_listing_filters_by_state_type_and_status(
-    order_workflow: Order, recorder: Recorder, connection: Connection
-) -> None:
-    for number in (1, 2, 3):
-        order_workflow.start(number, id=f"order-{number}")
-        recorder.started(f"order-{number}")
-    recorder.completed("order-2", {"total": 2})
-
-    def ids(**wanted: Any) -> set[str]:
-        fields = {"open": True, "closed": True, "type": None, "status": None, "limit": 10}
-        work = list_runs(connection.sessions.blocking(), Wanted(**{**fields, **wanted}))
-        return {each.workflow_id for each in run_in_place(work)}
-
-    assert ids() == {"order-1", "order-2", "order-3"}
-    assert ids(closed=False) == {"order-1", "order-3"}
-    assert ids(open=False) == {"order-2"} == ids(status="completed")
-    assert ids(type="elsewhere") == set()
-    assert len(ids(limit=2)) == 2 == len(ids(limit=2, type="order"))
 
 
 def test_asyncio_handle_reads_the_same(handle: RunHandle[Any], recorder: Recorder) -> None:

@@ -18,9 +18,10 @@ from orchestrator.core.events import (
     TimerFired,
     TimerStarted,
 )
-from orchestrator.core.execution import Execution, RunInfo
+from orchestrator.core.execution import Execution
 from orchestrator.core.failure import Failure
 from orchestrator.core.replay import Replayed, replay
+from orchestrator.core.run_info import RunInfo
 from orchestrator.core.values import Json
 
 START_MS = 1_700_000_000_000

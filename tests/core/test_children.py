@@ -203,3 +203,8 @@ def test_what_is_no_workflow_is_no_child(drive: Drive) -> None:
 
     with pytest.raises(ActivationFailed, match="a child is a workflow or its name, not function"):
         Driver(parent)
+
+
+def test_a_cancellation_type_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(UsageError, match="cancellation_type is 'maybe'; it is one of wait_canc"):
+        workflow.child.options(cancellation_type="maybe")  # type: ignore[arg-type]

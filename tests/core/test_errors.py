@@ -18,6 +18,7 @@ ERRORS: list[BaseException] = [
     errors.ConfigurationError("store", "nothing", "give it an address"),
     errors.InvalidWorkflowId("a b", "has a blank"),
     errors.InvalidPayload("input", "total: not a number"),
+    errors.InvalidFilter("a = = 1", 5, "found '=', wanted a value"),
     errors.PayloadTooLarge("input", 10, 5),
     errors.UnknownWorkflow("order", ("travel",)),
     errors.UnknownQuery("w-1", "count", ("stack",)),
@@ -27,6 +28,7 @@ ERRORS: list[BaseException] = [
     errors.HistoryFileError("histories/w-1.1.jsonl", 3, "is not JSON"),
     errors.ForbiddenInWorkflow("time.time()", "use workflow.now()"),
     errors.NondeterminismError("w-1", 3, "A", "B", "sagas/order.py:57"),
+    errors.WorkflowStuck("w-1", "running", "nothing is due", ("signal 'go'",)),
     errors.WorkflowFailed("w-1", 1, "failed", FAILURE),
     errors.ApplicationError("no", "OutOfStock", True, timedelta(seconds=1), [0]),  # noqa: FBT003
     errors.StepError(1, "tasks.charge", 2, FAILURE),
@@ -34,12 +36,16 @@ ERRORS: list[BaseException] = [
     errors.StepLost(1, "tasks.charge", 2, FAILURE),
     errors.StepCancelled(1, "tasks.charge", 2, FAILURE),
     errors.ChildWorkflowError("order-42.1.child-1", "ship", 1, "failed", FAILURE),
+    errors.ExternalWorkflowError("w-2", 1, "closed", FAILURE),
+    errors.WorkflowUpdateFailed("w-1", "add", "u-1", "failed", FAILURE),
+    errors.WorkflowUpdateRejected("w-1", "add", "u-1", "too many"),
     errors.ActivationFailed("bug", "KeyError: x", "sagas/order.py:57", "tb", "A", "B"),
     errors.PayloadSealed("order-1.1", "its key was shredded"),
     errors.StoreUnavailable("append", "connection refused"),
     errors.QueryTimeout("w-1", "count", 500),
     errors.ActivationInterrupted(),
     errors.RunEvicted(),
+    errors.ContinueAsNew("order", [1], {"more": True}),
 ]
 
 

@@ -10,7 +10,11 @@ def test_one_place_decides_how_often_leases_and_claims_are_renewed() -> None:
     settings = EngineSettings()
     assert settings.lease_renew_interval_ms == limits.LEASE_RENEW_INTERVAL_MS
     assert limits.renew_interval_ms(limits.LEASE_TTL_MS) == limits.LEASE_RENEW_INTERVAL_MS
-    assert limits.renew_interval_ms(limits.CLAIM_TTL_MS) == limits.CLAIM_RENEW_INTERVAL_MS
+    # Of two reasons to renew a worker's claim, to keep it and to hear of a cancel, the sooner one.
+    assert (
+        min(limits.renew_interval_ms(limits.CLAIM_TTL_MS), limits.CANCEL_HEARD_MS_MAX)
+        == limits.CLAIM_RENEW_INTERVAL_MS
+    )
     shorter = EngineSettings(lease_ttl_ms=4_500)
     assert shorter.lease_renew_interval_ms == 4_500 // limits.RENEWALS_PER_TTL
 

@@ -218,6 +218,24 @@ class World:
         }
         return self.store.post(id, Kind.SIGNAL, body)
 
+    def update(self, name: str, *args: Json, id: str = "w", update_id: str = "") -> Posted:
+        self._request += 1
+        body: dict[str, Json] = {
+            "update": name,
+            "update_id": update_id or f"u{self._request}",
+            "args": list(args),
+        }
+        return self.store.post(id, Kind.UPDATE, body)
+
+    def query(self, name: str, *args: Json, id: str = "w") -> Json:
+        """Ask, let the owners work, and return the reply: {"ok": …} or {"error": …}."""
+        self._request += 1
+        reply_to = f"q{self._request}"
+        body: dict[str, Json] = {"query": name, "args": list(args), "reply_to": reply_to}
+        self.store.post(id, Kind.QUERY, body)
+        self.turn()
+        return self.store.wait_for_answer(id, reply_to, wait_ms=0)
+
     def post(self, kind: Kind, body: dict[str, Json], *, id: str = "w") -> Posted:
         return self.store.post(id, kind, body)
 

@@ -102,10 +102,15 @@ def test_run_is_told_without_its_payloads_where_these_are_hidden() -> None:
         state={"card": "4711"},
         blocked="KeyError: 4711",
         failure=failure,
+        search_attributes={"card": "4711"},
+        memo={"card": "4711"},
+        summary="pays with 4711",
+        details="pays with 4711",
+        current_details="charges 4711",
     )
     told = run_json(run)
     assert told["failure"] == "Refused: card 4711"
-    assert str(told).count("4711") == 4
+    assert str(told).count("4711") == 9
     hide_payloads()
     assert run_json(run) == {
         "workflow_id": "order-1",

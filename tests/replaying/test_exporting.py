@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from orchestrator import workflow
-from orchestrator.client import exporting
 from orchestrator.client.exporting import PAGE_EVENTS, export, export_file, export_open
 from orchestrator.client.history_file import read_history_file
 from orchestrator.client.messages import Target
@@ -153,15 +152,3 @@ def test_every_open_run_is_exported_and_one_that_fails_keeps_none_from_it(tmp_pa
         export_open(session_of(world.store, world.blobs), tmp_path / "typed", "large")
     )
     assert (only.files, list(only.failed)) == ([], ["large"])
-
-
-def test_more_open_runs_than_a_listing_sees_are_refused_not_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exporting, "LIST_SCAN_MAX", 2)
-    world = World(patient)
-    for id in "abc":
-        world.start("patient", id=id)
-    world.settle()
-    with pytest.raises(UsageError, match="name a type"):
-        run_in_place(export_open(session_of(world.store, world.blobs), tmp_path, None))

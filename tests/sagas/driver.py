@@ -24,9 +24,10 @@ from orchestrator.core.events import (
     TimerFired,
     TimerStarted,
 )
-from orchestrator.core.execution import Execution, RunInfo
+from orchestrator.core.execution import Execution
 from orchestrator.core.failure import Failure
 from orchestrator.core.replay import replay
+from orchestrator.core.run_info import RunInfo
 from orchestrator.core.values import Json
 from sagas.order import Order, OrderState, process_order
 

@@ -49,6 +49,22 @@ def check_histories(verdict: Verdict) -> None:
             raise Broken("P6", f"the history of {key}", "as it was committed", "something else")
 
 
+def check_indexes(verdict: Verdict) -> None:
+    """I1: every run is in the indexes that its row says, and in no other."""
+    for number, part in enumerate(verdict.server._parts):
+        found = {name: places for name, places in part.indexes.items() if places}
+        wanted: dict[str, set[tuple[int, str]]] = {}
+        earlier = ((key.workflow_id, row) for key, row in part.past.items())
+        for workflow_id, row in (*part.rows.items(), *earlier):
+            place = (int(row["started_at_ms"]), f"{workflow_id}.{row['run']}")
+            for name in ("all", f"type:{row['type']}", f"status:{row['status']}"):
+                wanted.setdefault(name, set()).add(place)
+            if "closed_at_ms" not in row:
+                wanted.setdefault("open", set()).add(place)
+        if found != wanted:
+            raise Broken("I1", f"the indexes of partition {number}", wanted, found)
+
+
 def check_order(verdict: Verdict) -> None:
     """P2: a history begins once, ends once, in the order of the store's clock."""
     for key, events in verdict.runs.items():
@@ -317,6 +333,7 @@ def check_answers(verdict: Verdict) -> None:
 
 CHECKS: tuple[Callable[[Verdict], None], ...] = (
     check_histories,
+    check_indexes,
     check_order,
     check_timers,
     check_acknowledged,

@@ -62,6 +62,8 @@ def _copied(part: Partition) -> Partition:
         open=dict(part.open),
         closed=dict(part.closed),
         blocked=set(part.blocked),
+        past={key: dict(row) for key, row in part.past.items()},
+        indexes={name: set(places) for name, places in part.indexes.items()},
         outbox=dict(part.outbox),
         # The ids of a real server are instants: they go on.
         _numbers=part._numbers,

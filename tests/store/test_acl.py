@@ -10,6 +10,7 @@ import pytest
 from orchestrator.core.errors import StoreUnavailable
 from orchestrator.embedded import EmbeddedServer
 from orchestrator.store.connect import connect
+from orchestrator.store.index_ports import Window
 from orchestrator.store.ports import Answer, ClaimAnswer, CommitResult, Kind, Message, PostAnswer
 from orchestrator.store.redis import RedisStore
 from tests.store.world import DONE, LONG_MS, OWNER, START, TOKEN, World, redis_world
@@ -61,12 +62,18 @@ def test_client_may_do_its_work(roles: Roles) -> None:
     assert client.read_history(key)
     assert client.wait_for_event(key, after_seq=0, wait_ms=5)
     assert not client.wait_for_event(key, after_seq=1, wait_ms=5)
-    assert client.list_runs(open=True, closed=True, count=9)
+    assert client.page_runs(["all"], Window(count=9)).rows
     assert client.wait_for_answer("order-42", "reply-1", wait_ms=5) is None
     roles.world.store.answer([Answer(reply_to="reply-1", body={"ok": 1})])
     assert client.wait_for_answer("order-42", "reply-1", wait_ms=5) == {"ok": 1}
     roles.world.commit(key, ["end"], closed_at_ms=5)
     assert client.start("order-42", request_id="request-2", body=START).run == 2
+    runs = client.list_all_runs(roles.world.partition())
+    assert runs == [("order-42", 1), ("order-42", 2)]
+    assert client.index_sizes(["all"]) == [2]
+    for (workflow_id, run), row in zip(runs, client.read_rows(runs), strict=True):
+        assert client.reindex_run(workflow_id, run, row or {})
+    client.mark_indexed()
 
 
 def test_orchestrator_may_do_its_work(roles: Roles) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import fakeredis
 import pytest
 
-from orchestrator.core.values import Json
+from orchestrator.core.values import Json, canonical
 from orchestrator.store.clocks import ManualClock
+from orchestrator.store.index_ports import Window
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.ports import (
     AttemptKey,
@@ -38,6 +39,9 @@ WORKFLOW_IDS = ["a", "b.1"]
 TOKENS = ["w1:x", "w2:x", "w1:", ""]
 LEASES = ["l1", "l2"]
 STEPS = list(range(1, 9))
+ATTRIBUTES: list[dict[str, Json]] = [{}, {"who": "ana"}, {"who": "bo", "n": 1}, {"n": 1}]
+INDEXES = ["all", "open", "type:w", "status:pending", "status:running", "has:who"]
+INDEXES += ["is:who=s:ana", "has:n"]
 
 
 class Pair:
@@ -45,6 +49,8 @@ class Pair:
 
     def __init__(self, rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rng = rng
+        #: For attributes, beside the one for acts.
+        self.names = random.Random(rng.getstate()[1][0])
         self.clock = ManualClock()
         monkeypatch.setattr("time.time", lambda: self.clock.now_ms / 1000)
         client = fakeredis.FakeRedis(protocol=2)
@@ -99,6 +105,13 @@ class Pair:
             )
         ]
 
+    def fields(self, *, moves: bool) -> dict[str, str]:
+        """Return what a commit says of the row."""
+        fields = {"status": self.names.choice(["running", "blocked"])} if moves else {}
+        if self.names.random() < 0.2:
+            fields["attributes"] = canonical(self.names.choice(ATTRIBUTES)).decode()
+        return fields
+
     def holder(self) -> tuple[AttemptKey, str]:
         """Return an attempt and a token, mostly those of a claim that was granted."""
         if self.held and self.rng.random() < 0.7:
@@ -122,8 +135,11 @@ def all_that_lies(world: World) -> dict[str, object]:
         "due": world.store.sweep([0], count=999),
         "blocked": world.store.list_blocked(0),
         "queue": world.queue("celery"),
-        "open": world.store.list_runs(open=True, closed=False, count=99),
-        "closed": world.store.list_runs(open=False, closed=True, count=99),
+        "runs": world.store.list_all_runs(0),
+        "indexes": [world.store.page_runs([name], Window(count=3)) for name in INDEXES],
+        "union": world.store.page_runs(INDEXES[-3:], Window(count=99)),
+        "sizes": world.store.index_sizes(INDEXES),
+        "every row": world.store.read_rows([(run.workflow_id, run.run) for run in runs]),
     }
 
 
@@ -146,7 +162,7 @@ def do_commit(pair: Pair) -> None:
     settled = pair.some(lambda: pair.attempt(run), 0.05)
     pair.settled |= {(run, key.step) for key in settled}
     parts = {
-        "fields": {"status": "running"} if rng.random() < 0.2 else {},
+        "fields": pair.fields(moves=rng.random() < 0.2),
         "steps_sent": pair.sends(run),
         "steps_resting": pair.some(lambda: rng.choice(STEPS), 0.1),
         "steps_settled": settled,
@@ -208,6 +224,8 @@ def do_heartbeat(pair: Pair) -> None:
 def do_start(pair: Pair) -> None:
     name, request = pair.rng.choice(WORKFLOW_IDS), f"r{pair.rng.randint(1, 9)}"
     body: dict[str, Json] = {"workflow": "w", "args": [], "kwargs": {}}
+    if pair.names.random() < 0.5:
+        body["search_attributes"] = dict(pair.names.choice(ATTRIBUTES))
     started = pair.both(lambda w: w.store.start(name, request_id=request, body=body))
     pair.latest[name] = started.run
 

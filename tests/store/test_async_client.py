@@ -9,6 +9,7 @@ import pytest
 from orchestrator.core.errors import ConfigurationError, StoreUnavailable
 from orchestrator.store import run_calls
 from orchestrator.store.connect import connect, connect_async
+from orchestrator.store.index_ports import Window
 from orchestrator.store.ports import Answer, Kind, PostedAnswer, StartAnswer
 from orchestrator.store.redis import RedisStore
 from orchestrator.store.redis_async import AsyncRedisClientStore
@@ -42,8 +43,12 @@ def test_every_call_answers_as_the_sync_one(valkey_url: str) -> None:
         assert await store.find_row("order-42") == world.store.find_row("order-42")
         assert await store.find_row("nobody") is None
         assert await store.read_history(key) == world.store.read_history(key)
-        rows = world.store.list_runs(open=True, closed=True, count=9)
-        assert await store.list_runs(open=True, closed=True, count=9) == rows
+        page = world.store.page_runs(["all"], Window(count=9))
+        assert len(page.rows) == 1
+        assert await store.page_runs(["all"], Window(count=9)) == page
+        assert await store.index_sizes(["all", "status:failed"]) == [1, 0]
+        runs = [("order-42", 1), ("order-42", 2)]
+        assert await store.read_rows(runs) == world.store.read_rows(runs)
         assert await store.wait_for_event(key, after_seq=0, wait_ms=0)
         assert not await store.wait_for_event(key, after_seq=1, wait_ms=5)
         assert await store.wait_for_answer("order-42", "r1", wait_ms=5) is None

@@ -29,8 +29,10 @@ def everything(world: World, key: RunKey) -> list[object]:
         [world.store.read_step(key, step) for step in (1, 2, 3)],
         world.store.list_blocked(world.partition(key.workflow_id)),
         world.queue("celery"),
-        world.store.list_runs(open=True, closed=False, count=9),
-        world.store.list_runs(open=False, closed=True, count=9),
+        world.store.list_all_runs(world.partition(key.workflow_id)),
+        world.listed(),
+        world.listed("status:pending", "status:running"),
+        world.listed("status:completed"),
     ]
 
 
@@ -254,8 +256,8 @@ def test_closed_run_leaves_nothing_of_its_steps(world: World) -> None:
     assert world.expired_claims() == []
     assert world.store.read_step(key, 1) == {}
     assert world.store.list_blocked(world.partition()) == []
-    assert world.store.list_runs(open=True, closed=False, count=9) == []
-    (row,) = world.store.list_runs(open=False, closed=True, count=9)
+    assert world.listed("status:pending") == []
+    (row,) = world.listed("status:completed")
     assert (row["workflow_id"], row["status"]) == (key.workflow_id, "completed")
 
 

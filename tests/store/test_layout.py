@@ -8,6 +8,7 @@ from orchestrator.core.errors import ConfigurationError
 from orchestrator.core.limits import LAYOUT_VERSION, PARTITIONS_DEFAULT
 from orchestrator.core.values import Json
 from orchestrator.store.connect import connect, connect_async
+from orchestrator.store.index_ports import Window
 from orchestrator.store.redis import RedisStore
 
 
@@ -22,7 +23,7 @@ def opened(client: Redis, partitions: int | None = None, prefix: str = "orc") ->
 
 def test_first_start_records_layout_and_partitions(client: Redis) -> None:
     assert opened(client, 4).partitions == 4
-    wanted = {b"layout": str(LAYOUT_VERSION).encode(), b"partitions": b"4"}
+    wanted = {b"layout": str(LAYOUT_VERSION).encode(), b"partitions": b"4", b"indexed": b"1"}
     assert client.hgetall("orc:meta") == wanted
     assert opened(client, 4).partitions == 4
 
@@ -88,3 +89,18 @@ def test_connections_never_send_anything_twice() -> None:
         .get_retries()
         == 0
     )
+
+
+def test_namespace_of_an_earlier_version_is_listed_once_it_is_indexed(client: Redis) -> None:
+    client.hset("orc:meta", mapping={"layout": LAYOUT_VERSION, "partitions": 4})
+    store = opened(client)
+    store.start("order-42", request_id="r", body={"workflow": "order"})
+    for ask in (
+        lambda: store.page_runs(["all"], Window(count=9)),
+        lambda: store.index_sizes(["a"]),
+    ):
+        with pytest.raises(ConfigurationError, match=r"index them once: celery -A … workflow rein"):
+            ask()
+    store.mark_indexed()
+    assert len(store.page_runs(["all"], Window(count=9)).rows) == 1
+    assert len(opened(client).page_runs(["all"], Window(count=9)).rows) == 1

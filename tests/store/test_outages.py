@@ -14,6 +14,7 @@ import pytest
 from orchestrator.core.errors import StoreUnavailable
 from orchestrator.embedded import EmbeddedServer
 from orchestrator.store.connect import connect
+from orchestrator.store.index_ports import Window
 from orchestrator.store.ports import CommitResult, Kind, PostAnswer, RunKey
 from orchestrator.store.redis import RedisStore
 from tests.store.conftest import client_of, keys_of
@@ -34,7 +35,9 @@ CALLS: list[Callable[[World], object]] = [
     lambda world: world.store.start("x", request_id="r", body={"workflow": "w"}),
     lambda world: world.store.post("x", Kind.SIGNAL, {"signal": "s"}),
     lambda world: world.store.find_row("x"),
-    lambda world: world.store.list_runs(open=True, closed=True, count=9),
+    lambda world: world.store.page_runs(["all"], Window(count=9)),
+    lambda world: world.store.index_sizes(["all"]),
+    lambda world: world.store.read_rows([("x", 1)]),
     lambda world: world.store.read_history(RunKey(workflow_id="x", run=1)),
     lambda world: world.store.wait_for_answer("x", "r", wait_ms=9_000),
     lambda world: world.store.take_inbox({1: "0"}, count=9, block_ms=9_000),

@@ -13,42 +13,8 @@ from tests.store.conftest import client_of
 from tests.store.world import World
 
 
-def listed(world: World, **which: bool) -> list[str]:
-    """Return the ids listed, newest first."""
-    return [row["workflow_id"] for row in world.store.list_runs(**which, count=99)]
-
-
 def test_unknown_id_has_no_row(world: World) -> None:
     assert world.store.find_row("nobody") is None
-
-
-def test_runs_are_listed_newest_first_and_bounded(world: World) -> None:
-    ids = [f"order-{n}" for n in range(6)]
-    for workflow_id in ids:
-        world.open_run(workflow_id)
-        world.pass_ms(2)
-    assert listed(world, open=True, closed=False) == list(reversed(ids))
-    two = world.store.list_runs(open=True, closed=False, count=2)
-    assert [row["workflow_id"] for row in two] == ["order-5", "order-4"]
-    assert two[0] == {**(world.store.find_row("order-5") or {}), "workflow_id": "order-5"}
-    assert world.store.list_runs(open=False, closed=False, count=9) == []
-
-
-def test_closed_runs_are_listed_by_their_end(world: World) -> None:
-    for place, workflow_id in enumerate(["a", "b", "c"]):
-        world.commit(world.open_run(workflow_id), ["end"], closed_at_ms=100 - place)
-    world.open_run("d")
-    assert listed(world, open=False, closed=True) == ["a", "b", "c"]
-    assert listed(world, open=True, closed=False) == ["d"]
-    assert listed(world, open=True, closed=True) == ["d", "a", "b", "c"]
-
-
-def test_id_with_many_runs_is_listed_once_and_crowds_nobody_out(world: World) -> None:
-    world.commit(world.open_run("rare"), ["end"], closed_at_ms=1)
-    for n in range(1, 8):
-        world.commit(world.open_run("busy", f"r{n}"), ["end"], closed_at_ms=10 + n)
-    found = world.store.list_runs(open=False, closed=True, count=2)
-    assert [(row["workflow_id"], row["run"]) for row in found] == [("busy", "7"), ("rare", "1")]
 
 
 def test_answer_is_there_until_it_expires_and_the_first_one_stands(world: World) -> None:

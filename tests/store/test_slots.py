@@ -50,6 +50,7 @@ def use_every_script(world: World, workflow_id: str) -> None:
     store.renew_leases({partition: TOKEN}, ttl_ms=LONG_MS)
     store.report_orchestrator("one", ttl_ms=LONG_MS)
     store.replace_key(store.create_key(workflow_id, "wrapped"), "wrapped", "anew")
+    assert store.reindex_run(workflow_id, 1, store.find_row(workflow_id) or {})
     store.release_lease(partition, TOKEN)
 
 

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from orchestrator.core.limits import JOINED_REQUESTS_MAX
 from orchestrator.core.values import Json
 from orchestrator.store.ports import Kind, Posted, PostedAnswer, RunKey, Start, StartAnswer
 from tests.store.world import START, World
@@ -83,10 +84,10 @@ def test_odd_ids_are_kept_apart_and_come_back_whole(world: World, workflow_id: s
     assert world.store.list_blocked(world.partition(workflow_id)) == [key]
     world.store.post(workflow_id, Kind.SIGNAL, {"signal": "s"})
     assert [entry.workflow_id for entry in world.inbox(workflow_id)] == [workflow_id]
-    (row,) = world.store.list_runs(open=True, closed=True, count=9)
+    (row,) = world.listed()
     assert row["workflow_id"] == workflow_id
     world.commit(key, ["end"], closed_at_ms=5)
-    (row,) = world.store.list_runs(open=True, closed=True, count=9)
+    (row,) = world.listed()
     assert row["workflow_id"] == workflow_id
 
 
@@ -145,3 +146,51 @@ def test_run_that_a_later_one_replaced_takes_queries_only(world: World) -> None:
     asked = world.store.post("order-42", Kind.QUERY, {"query": "q"}, run=1)
     assert asked.answer is PostedAnswer.POSTED
     assert [(entry.kind, entry.run) for entry in world.inbox()] == [(Kind.QUERY, 1)]
+
+
+SIGNAL: dict[str, Json] = {"signal": "go", "signal_id": "s1", "payload": 1}
+
+
+def test_start_with_a_message_opens_the_run_and_posts_it_behind_the_start(world: World) -> None:
+    message = (Kind.SIGNAL, SIGNAL)
+    started = world.store.start("order-42", request_id="r1", body=START, message=message)
+    assert started == Start(answer=StartAnswer.STARTED, run=1, status="pending")
+    first, second = world.inbox()
+    assert (first.kind, second.kind) == (Kind.START, Kind.SIGNAL)
+    assert (second.run, second.body) == (1, SIGNAL)
+    again = world.store.start("order-42", request_id="r1", body=START, message=message)
+    assert again.answer is StartAnswer.REPEATED
+    assert len(world.inbox()) == 2
+
+
+def test_message_of_a_start_goes_to_the_run_that_is_open_and_only_once(world: World) -> None:
+    key = world.open_run(request_id="r1")
+    message = (Kind.SIGNAL, SIGNAL)
+    for answer in (StartAnswer.EXISTS, StartAnswer.REPEATED):
+        found = world.store.start("order-42", request_id="r2", body=START, message=message)
+        assert (found.answer, found.run) == (answer, 1)
+    (entry,) = world.inbox()
+    assert (entry.kind, entry.run, entry.body) == (Kind.SIGNAL, 1, SIGNAL)
+    # Also once the run has ended, and another one has begun.
+    world.commit(key, ["end"], fields={"status": "completed"}, closed_at_ms=5)
+    for _ in range(2):
+        again = world.store.start("order-42", request_id="r2", body=START, message=message)
+        assert again.answer is StartAnswer.REPEATED
+        world.store.start("order-42", request_id="r3", body=START)
+    assert [one.kind for one in world.inbox()] == [Kind.SIGNAL, Kind.START]
+
+
+def test_requests_that_joined_a_run_are_kept_within_a_bound(world: World) -> None:
+    world.open_run(request_id="r1")
+    for number in range(JOINED_REQUESTS_MAX + 3):
+        world.store.start(
+            "order-42", request_id=f"j{number}", body=START, message=(Kind.SIGNAL, SIGNAL)
+        )
+    row = world.store.find_row("order-42")
+    assert row is not None
+    kept = row["joined"].split()
+    assert (len(kept), kept[0], kept[-1]) == (
+        JOINED_REQUESTS_MAX,
+        "j3",
+        f"j{JOINED_REQUESTS_MAX + 2}",
+    )

@@ -9,6 +9,7 @@ from redis import Redis
 
 from orchestrator.core.values import Json, first_head, next_head
 from orchestrator.store.clocks import ManualClock
+from orchestrator.store.index_ports import Window
 from orchestrator.store.keys import partition_of
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.ports import (
@@ -153,6 +154,11 @@ class World:
         partition = self.partition(workflow_id)
         _, due = self.store.sweep([partition], count=1_000)
         return list(due[partition].claims)
+
+    def listed(self, *indexes: str, count: int = 99) -> list[dict[str, str]]:
+        """Return the rows of the runs in any of these indexes, newest first."""
+        page = self.store.page_runs(indexes or ["all"], Window(count=count))
+        return [row for _, row in page.rows]
 
     def queue(self, name: str) -> list[bytes]:
         """Return the messages in a broker queue, oldest first."""

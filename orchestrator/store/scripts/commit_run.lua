@@ -12,7 +12,9 @@
 -- KEYS[10] blocked   set
 -- KEYS[11] outbox    stream, fields queue and body
 -- KEYS[12] letters   stream, fields kind, workflow, run, request and body
--- KEYS[13 ..]        broker queues, lists; only where the broker is this very database
+-- KEYS[13] index     what the names of the partition's indexes begin with
+-- KEYS[14] past      what the names of the id's earlier runs' rows begin with
+-- KEYS[15 ..]        broker queues, lists; only where the broker is this very database
 --
 -- ARGV[1]  token            of the lease
 -- ARGV[2]  workflow         id
@@ -22,7 +24,9 @@
 -- ARGV[6]  blocked          "1" mark, "0" unmark, "" leave
 -- ARGV[7]  closed_at_ms     "" while the run goes on
 -- ARGV[8]  claim_ttl_ms     of steps the owner claims itself
--- Then fourteen lists, each as its number of rows and then the rows:
+-- ARGV[9]  status           what the row's becomes; "" leaves it
+-- ARGV[10] indexes          JSON list, the indexes of the run's attributes; "" leaves them
+-- Then fifteen lists, each as its number of rows and then the rows:
 --   given_up        step, attempt
 --   unposted        step, attempt
 --   unclaimed       step, attempt
@@ -37,6 +41,8 @@
 --   cancelled       step, rest of the outcome's JSON after '{"attempt":<attempt>,'
 --   messages        index of the queue among KEYS or "0" for the outbox, queue, body
 --   letters         kind, workflow, run, request, body
+--   next_run        type, request, first run of the chain, body of the start, indexes of its
+--                   attributes (JSON list), further fields (JSON list of names and values)
 --
 -- Returns "committed" | "fenced" | "conflict" | "claimed"
 --
@@ -44,6 +50,7 @@
 --     first write is the one that Redis itself may refuse (an event number that is not the next).
 -- H3: the lease is compared before anything is written.
 -- H4: run, seq and head are compared before anything is written.
+-- I1: row and indexes change here together, or not at all.
 -- H7: every given-up claim must be there and expired; attempts said to be without an outcome, or
 --     without a claim, must be current and so.
 
@@ -52,7 +59,7 @@ local lease = redis.call("GET", KEYS[1])
 if not lease or string.sub(lease, -(#token + 1)) ~= "/" .. token then
     return "fenced"
 end
-local row = redis.call("HMGET", KEYS[2], "run", "seq", "head")
+local row = redis.call("HMGET", KEYS[2], "run", "seq", "head", "status", "started_at_ms")
 if row[1] ~= run or row[2] ~= ARGV[4] or (row[3] or "") ~= ARGV[5] then
     return "conflict"
 end
@@ -60,7 +67,7 @@ end
 local time = redis.call("TIME")
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local prefix = workflow .. "." .. run .. "."
-local at = 9
+local at = 11
 
 -- Returns the indexes of the first and the last argument of the next list.
 local function next_list(width)
@@ -116,6 +123,29 @@ for i = first, last, 2 do
 end
 if last > first then
     redis.call("HSET", KEYS[2], "seq", string.format("%d", seq), "head", ARGV[last])
+end
+
+local name = workflow .. "." .. run
+if ARGV[9] ~= "" and ARGV[9] ~= row[4] then
+    redis.call("ZREM", KEYS[13] .. "status:" .. row[4], name)
+    redis.call("ZADD", KEYS[13] .. "status:" .. ARGV[9], row[5], name)
+end
+if ARGV[10] ~= "" then
+    local before = redis.call("HGET", KEYS[2], "indexes")
+    local is_in = {}
+    for _, index in ipairs(cjson.decode(before or "[]")) do
+        is_in[index] = true
+    end
+    for _, index in ipairs(cjson.decode(ARGV[10])) do
+        if not is_in[index] then
+            redis.call("ZADD", KEYS[13] .. index, row[5], name)
+        end
+        is_in[index] = nil
+    end
+    for index in pairs(is_in) do
+        redis.call("ZREM", KEYS[13] .. index, name)
+    end
+    redis.call("HSET", KEYS[2], "indexes", ARGV[10])
 end
 
 first, last = next_list(1)
@@ -236,7 +266,6 @@ for i = first, last, 5 do
         "run", ARGV[i + 2], "request", ARGV[i + 3], "body", ARGV[i + 4])
 end
 
-local name = workflow .. "." .. run
 if ARGV[6] == "1" then
     redis.call("SADD", KEYS[10], name)
 elseif ARGV[6] == "0" then
@@ -245,6 +274,7 @@ end
 if ARGV[7] ~= "" then
     redis.call("ZREM", KEYS[8], workflow)
     redis.call("ZADD", KEYS[9], ARGV[7], name)
+    redis.call("ZREM", KEYS[13] .. "open", name)
     redis.call("SREM", KEYS[10], name)
     local left = redis.call("HGETALL", KEYS[5])
     for i = 1, #left, 2 do
@@ -255,5 +285,31 @@ if ARGV[7] ~= "" then
         end
     end
     redis.call("DEL", KEYS[5])
+end
+first, last = next_list(6)
+if last > first then
+    local opened_ms, next_run = string.format("%d", now_ms), string.format("%d", tonumber(run) + 1)
+    local joined = redis.call("HGET", KEYS[2], "joined")
+    redis.call("RENAME", KEYS[2], KEYS[14] .. run)
+    redis.call("HSET", KEYS[2], "run", next_run,
+        "status", "pending", "type", ARGV[first], "request", ARGV[first + 1],
+        "started_at_ms", opened_ms, "seq", "0", "first", ARGV[first + 2], "start", ARGV[first + 3])
+    if joined then
+        redis.call("HSET", KEYS[2], "joined", joined)
+    end
+    local names, fields = cjson.decode(ARGV[first + 4]), cjson.decode(ARGV[first + 5])
+    if #names > 0 then
+        redis.call("HSET", KEYS[2], "indexes", ARGV[first + 4])
+    end
+    for i = 1, #fields, 2 do
+        redis.call("HSET", KEYS[2], fields[i], fields[i + 1])
+    end
+    for _, index in ipairs({"all", "open", "type:" .. ARGV[first], "status:pending"}) do
+        names[#names + 1] = index
+    end
+    for _, index in ipairs(names) do
+        redis.call("ZADD", KEYS[13] .. index, opened_ms, workflow .. "." .. next_run)
+    end
+    redis.call("ZADD", KEYS[8], opened_ms, workflow)
 end
 return "committed"

@@ -5,7 +5,8 @@
 -- KEYS[3]  inbox   stream
 -- ARGV[1]  workflow    id
 -- ARGV[2]  kind        of the entry
--- ARGV[3]  run         number; "0" for whichever is open
+-- ARGV[3]  run         number; "0" for whichever is open; one that was continued stands for the
+--                      run that goes on
 -- ARGV[4]  body        JSON
 -- ARGV[5]  to_closed   "1" where a closed run takes it too
 --
@@ -14,11 +15,15 @@
 --
 -- Not protected against repetition: each body carries an id by which the owner recognises it.
 
-local row = redis.call("HMGET", KEYS[1], "run", "status")
+local row = redis.call("HMGET", KEYS[1], "run", "status", "first")
 if not row[1] or tonumber(ARGV[3]) > tonumber(row[1]) then
     return {"not_found", ARGV[3], ""}
 end
 local run, status = ARGV[3], ""
+-- A run that continues another takes what is meant for any run of its chain.
+if run ~= "0" and row[3] and tonumber(run) >= tonumber(row[3]) then
+    run = row[1]
+end
 if run == "0" or run == row[1] then
     run, status = row[1], row[2]
 end

@@ -1,0 +1,79 @@
+"""``celery -A … workflow update`` and ``signal-with-start``."""
+
+from collections.abc import Sequence
+
+import click
+from celery.bin.base import CeleryCommand
+
+from orchestrator.cli import tables
+from orchestrator.cli.app import orchestrator_of
+from orchestrator.cli.errors import worded
+from orchestrator.cli.values import JsonValue
+from orchestrator.client.updates import ACCEPT_TIMEOUT_S
+from orchestrator.core.values import Json
+
+#: Seconds the command line waits for an update's answer unless told otherwise.
+UPDATE_TIMEOUT_S = 3 * ACCEPT_TIMEOUT_S
+
+
+@click.command("update", cls=CeleryCommand)
+@click.argument("workflow_id", metavar="ID")
+@click.argument("name")
+@click.argument("args", nargs=-1, type=JsonValue())
+@click.option("--update-id", help="The same id again is the same update, with the same answer.")
+@click.option("--timeout", default=UPDATE_TIMEOUT_S, show_default=True, help="Seconds.")
+@click.option("--run", type=click.IntRange(1), help="Which run of the id; else the latest.")
+@click.pass_context
+@worded
+def update(  # noqa: PLR0913 - one parameter per option
+    ctx: click.Context,
+    *,
+    workflow_id: str,
+    name: str,
+    args: Sequence[Json],
+    update_id: str | None,
+    timeout: float,
+    run: int | None,
+) -> None:
+    """Have run ID carry out update NAME on ARGS (JSON, @file or -); print its answer as JSON."""
+    handle = orchestrator_of(ctx.obj.app).run(workflow_id, run)
+    tables.print_json(handle.update(name, *args, id=update_id, timeout=timeout))
+
+
+@click.command("signal-with-start", cls=CeleryCommand)
+@click.argument("workflow")
+@click.argument("workflow_id", metavar="ID")
+@click.argument("name")
+@click.argument("payload", type=JsonValue(), required=False)
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    type=JsonValue(),
+    help="One positional argument of the start as JSON, @file or -; repeat it for more.",
+)
+@click.option("--signal-id", help="The same id again is the same signal.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.pass_context
+@worded
+def signal_with_start(  # noqa: PLR0913 - one parameter per option
+    ctx: click.Context,
+    *,
+    workflow: str,
+    workflow_id: str,
+    name: str,
+    payload: Json,
+    inputs: Sequence[Json],
+    signal_id: str | None,
+    as_json: bool,
+) -> None:
+    """Signal the open run ID, or start one of WORKFLOW whose first signal this is; one act."""
+    handle = (
+        orchestrator_of(ctx.obj.app)
+        .get_workflow(workflow)
+        .signal_with_start(name, payload, id=workflow_id, args=inputs, signal_id=signal_id)
+    )
+    if as_json:
+        tables.print_json({"workflow_id": handle.workflow_id, "run": handle.run})
+    else:
+        click.echo(f"signal {name} sent to {workflow_id} run {handle.run}")

@@ -1,0 +1,85 @@
+"""What an open run waits for, as its history tells: steps, children and timers."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli.tables import moment
+from orchestrator.client.summary import HistoryEvent, instant
+from orchestrator.core.events import TimerStarted
+from orchestrator.core.ledger import Ledger
+from orchestrator.core.values import Json
+
+
+def pending_json(history: Sequence[HistoryEvent]) -> dict[str, Json]:
+    """Return what is outstanding, by kind; lists, each in the order of its numbers."""
+    ledger = _ledger_of(history)
+    summaries = _timer_summaries(history)
+    steps: list[Json] = [
+        {
+            "step": number,
+            "task": entry.scheduled.task,
+            "summary": entry.scheduled.summary,
+            "state": "cancelling" if entry.is_cancel_requested else entry.state.value,
+            "attempt": entry.attempt,
+            "scheduled_at": instant(entry.scheduled_at_ms).isoformat(),
+        }
+        for number, entry in sorted(ledger.steps.items())
+    ]
+    children: list[Json] = [
+        {
+            "child": number,
+            "workflow": entry.scheduled.workflow,
+            "workflow_id": entry.scheduled.id,
+            "state": "cancelling" if entry.is_cancel_requested else "running",
+        }
+        for number, entry in sorted(ledger.children.items())
+    ]
+    timers: list[Json] = [
+        {
+            "timer": number,
+            "summary": summaries.get(number, ""),
+            "due_at": instant(due_at_ms).isoformat(),
+        }
+        for number, due_at_ms in sorted(ledger.timers.items())
+    ]
+    return {"steps": steps, "children": children, "timers": timers}
+
+
+def print_pending(console: Console, history: Sequence[HistoryEvent]) -> None:
+    """Print what is outstanding as a table; nothing where nothing is."""
+    ledger = _ledger_of(history)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("PENDING", "STATE", "SINCE OR DUE", "WHAT"):
+        table.add_column(name, overflow="fold")
+    for number, step in sorted(ledger.steps.items()):
+        state = "cancelling" if step.is_cancel_requested else step.state.value
+        what = f"{step.scheduled.task}  {step.scheduled.summary}".rstrip()
+        about = f"{state}, attempt {step.attempt}"
+        table.add_row(f"step {number}", about, moment(instant(step.scheduled_at_ms)), Text(what))
+    for number, child in sorted(ledger.children.items()):
+        state = "cancelling" if child.is_cancel_requested else "running"
+        what = f"{child.scheduled.workflow}  {child.scheduled.id}"
+        since = moment(instant(child.scheduled.at_ms))
+        table.add_row(f"child {number}", state, since, Text(what))
+    summaries = _timer_summaries(history)
+    for number, due_at_ms in sorted(ledger.timers.items()):
+        due = moment(instant(due_at_ms))
+        table.add_row(f"timer {number}", "waiting", due, Text(summaries.get(number, "")))
+    if table.row_count:
+        console.print()
+        console.print(table)
+
+
+def _ledger_of(history: Sequence[HistoryEvent]) -> Ledger:
+    ledger = Ledger()
+    for each in history:
+        ledger.apply(each.event)
+    return ledger
+
+
+def _timer_summaries(history: Sequence[HistoryEvent]) -> dict[int, str]:
+    started = (each.event for each in history if isinstance(each.event, TimerStarted))
+    return {event.timer: event.summary for event in started}

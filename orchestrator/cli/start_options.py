@@ -1,0 +1,90 @@
+"""Options of a start: what the run is found by, and what people read of it."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+from orchestrator.cli.errors import EXIT_WRONG, Refusal
+from orchestrator.client.start_options import StartSettings
+from orchestrator.core.values import Json
+
+
+def said_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that `settings_of` takes."""
+    for option in (
+        click.option("--details", default="", help="A page for people."),
+        click.option("--summary", default="", help="One line for people."),
+        click.option(
+            "--memo",
+            "memos",
+            multiple=True,
+            metavar="NAME=JSON",
+            help="Kept with the run, not searched; repeat it for more.",
+        ),
+        click.option(
+            "--search-attribute",
+            "attributes",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="JSON, an instant such as 2026-11-25T20:00:00Z, or else a text; repeat for more.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def settings_of(
+    *, attributes: Sequence[str], memos: Sequence[str], summary: str, details: str
+) -> StartSettings:
+    """Return the settings that the options say.
+
+    Raises:
+        Refusal: A memo that is no JSON, or a value without a name.
+    """
+    return {
+        "search_attributes": {
+            name: _value(text) for name, text in map(_pair("--search-attribute"), attributes)
+        },
+        "memo": {name: _json(name, text) for name, text in map(_pair("--memo"), memos)},
+        "summary": summary,
+        "details": details,
+    }
+
+
+def _pair(option: str) -> Callable[[str], tuple[str, str]]:
+    def split(text: str) -> tuple[str, str]:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise Refusal(f"{option} {text[:80]!r}: NAME=VALUE is wanted", EXIT_WRONG)
+        return name, value
+
+    return split
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        at = _instant(text)
+        return text if at is None else at
+
+
+def _instant(text: str) -> datetime | None:
+    # With a zone only: what merely looks like a day is more often a name than an instant.
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if found.tzinfo is None else found
+
+
+def _json(name: str, text: str) -> Json:
+    try:
+        value: Json = json.loads(text)
+    except ValueError as error:
+        reason = f"--memo {name}: not JSON: {error}; a text is put in quotes"
+        raise Refusal(reason, EXIT_WRONG) from error
+    return value

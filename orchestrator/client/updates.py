@@ -1,0 +1,219 @@
+"""Updates, as a client sends them and learns what became of them.
+
+The history has every word of it, so a caller reads the history: an orchestrator that dies, or an
+answer that is lost, costs nothing but time.
+
+CU1  An update id is one update: whoever sends it again, or asks for it by its id, gets the same
+     outcome.
+CU2  An update that was sent with a start follows its run: see `core.with_start`.
+"""
+
+import functools
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestrator.client.ids import new_request_id
+from orchestrator.client.messages import Target
+from orchestrator.client.reading import describe, ridden_out
+from orchestrator.client.session import Session
+from orchestrator.client.summary import history_event_of
+from orchestrator.core.errors import (
+    InvalidPayload,
+    RunClosed,
+    RunNotFound,
+    UsageError,
+    WorkflowUpdateFailed,
+    WorkflowUpdateRejected,
+)
+from orchestrator.core.events import (
+    ENDINGS,
+    Event,
+    RunContinuedAsNew,
+    UpdateAccepted,
+    UpdateCompleted,
+    UpdateFailed,
+    UpdateReceived,
+    UpdateRejected,
+)
+from orchestrator.core.failure import Failure
+from orchestrator.core.values import Json
+from orchestrator.core.with_start import WithStart, again_in
+from orchestrator.payloads import encode_payload
+from orchestrator.store.ports import Kind, PostedAnswer, RunKey
+
+#: What `start_update` may wait for.
+STAGES = ("accepted", "completed")
+#: Seconds `start_update` waits for the update's acceptance unless told otherwise.
+ACCEPT_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """An update on its way.
+
+    `after_seq` is where its run's history stood before; `with_start` what it was sent with (CU2).
+    """
+
+    target: Target
+    name: str
+    update_id: str
+    after_seq: int = 0
+    with_start: WithStart | None = None
+
+
+def checked_stage(wait_for: str) -> None:
+    """Raise unless `wait_for` is one of the stages.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if wait_for not in STAGES:
+        raise UsageError(f"wait_for is {wait_for!r}; it is one of {', '.join(STAGES)}")
+
+
+def body_of(session: Session, name: str, args: tuple[Any, ...], update_id: str) -> dict[str, Json]:
+    """Return what an update says.
+
+    Raises:
+        InvalidPayload, PayloadTooLarge: Arguments that have no JSON form, or too much of it.
+    """
+    encoded = encode_payload(f"arguments of update {name!r}", None, list(args), session.codec)
+    return {"update": name, "update_id": update_id, "args": encoded}
+
+
+async def send(
+    session: Session, target: Target, name: str, args: tuple[Any, ...], update_id: str | None
+) -> Sent:
+    """Send an update and return it; it may be rejected yet.
+
+    Raises:
+        InvalidPayload, PayloadTooLarge: See `body_of`; nothing was sent.
+        RunNotFound, RunClosed: No open run takes it.
+        StoreUnavailable: No answer; repeat it under the same id.
+    """
+    is_new = update_id is None
+    update_id = update_id or new_request_id()
+    body = body_of(session, name, args, update_id)
+    # One that was sent before may have its outcome anywhere in the history (CU1).
+    after_seq = (await describe(session, target)).seq if is_new else 0
+    posted = await session.resend(
+        lambda: session.store.post(target.workflow_id, Kind.UPDATE, body, run=target.run)
+    )
+    if posted.answer is PostedAnswer.NOT_FOUND:
+        raise RunNotFound(target.workflow_id)
+    target = replace(target, run=posted.run)
+    sent = Sent(target=target, name=name, update_id=update_id, after_seq=after_seq)
+    if posted.answer is PostedAnswer.CLOSED and not await _is_known(session, sent):
+        raise RunClosed(target.workflow_id, posted.run, posted.status)
+    return sent
+
+
+async def wait(
+    session: Session, sent: Sent, stage: str, timeout_s: float | None, kind: Any = None
+) -> Any:
+    """Wait until the update has come to `stage`; return its result, as `kind` or JSON, or None.
+
+    Raises:
+        WorkflowUpdateRejected: The workflow does not take it.
+        WorkflowUpdateFailed: It failed, or the run ended before it was through.
+        RunClosed: The run ended before it took the update.
+        TimeoutError: It has not come so far within `timeout_s` seconds; it goes on.
+        InvalidPayload: The result is no `kind`.
+        StoreUnavailable: No answer for longer than a restart takes.
+    """
+    deadline, seq = session.deadline(timeout_s), sent.after_seq
+    is_accepted = False
+    while True:
+        key = RunKey(workflow_id=sent.target.workflow_id, run=sent.target.run)
+        read = functools.partial(session.store.read_history, key, after_seq=seq)
+        for stored in await ridden_out(session, read):
+            seq, event = stored.seq, history_event_of(stored).event
+            if _is_about(event, sent):
+                if isinstance(event, UpdateCompleted):
+                    return _value(session, sent, event, kind)
+                is_accepted |= _check(event, sent)
+                if is_accepted and stage == "accepted":
+                    return None
+            elif isinstance(event, ENDINGS):
+                sent, seq = await _after_end(session, sent, event, is_accepted=is_accepted), 0
+                break
+        else:
+            wait_ms = deadline.slice_ms()
+            if not wait_ms:
+                raise _too_slow(sent, stage, timeout_s)
+            await ridden_out(
+                session,
+                functools.partial(
+                    session.store.wait_for_event, key, after_seq=seq, wait_ms=wait_ms
+                ),
+            )
+
+
+def _too_slow(sent: Sent, stage: str, timeout_s: float | None) -> TimeoutError:
+    return TimeoutError(
+        f"update {sent.name!r} of {sent.target.workflow_id} was not {stage} within {timeout_s} s; "
+        f"it goes on, and the id {sent.update_id} finds it again; is an orchestrator running?"
+    )
+
+
+def _is_about(event: Event, sent: Sent) -> bool:
+    return (
+        isinstance(event, UpdateAccepted | UpdateRejected | UpdateCompleted | UpdateFailed)
+        and event.update_id == sent.update_id
+    )
+
+
+def _check(event: Event, sent: Sent) -> bool:
+    """Return whether `event` accepts the update; raise where it is an end without an answer."""
+    target = sent.target
+    if isinstance(event, UpdateRejected):
+        raise WorkflowUpdateRejected(target.workflow_id, sent.name, sent.update_id, event.reason)
+    if isinstance(event, UpdateFailed):
+        raise WorkflowUpdateFailed(
+            target.workflow_id, sent.name, sent.update_id, "failed", event.failure
+        )
+    return isinstance(event, UpdateAccepted)
+
+
+async def _after_end(session: Session, sent: Sent, ending: Event, *, is_accepted: bool) -> Sent:
+    """Return the update where it goes on after its run's end (CU2), or say that it does not."""
+    target = sent.target
+    words = type(ending).__name__
+    is_known = is_accepted or await _is_known(session, sent)
+    if isinstance(ending, RunContinuedAsNew) and not is_known:
+        return replace(sent, target=replace(target, run=target.run + 1), after_seq=0)
+    if is_known:
+        failure = Failure(type=words, message=f"run {target.run} ended before it was through")
+        raise WorkflowUpdateFailed(
+            target.workflow_id, sent.name, sent.update_id, "unfinished", failure
+        )
+    again = None if sent.with_start is None else again_in(sent.with_start.message, target.run)
+    if again is None:
+        raise RunClosed(target.workflow_id, target.run, words)
+    started = await session.resend(
+        lambda: session.store.start(
+            target.workflow_id,
+            request_id=again.request_id,
+            body=again.start,
+            message=(Kind.UPDATE, again.message),
+        )
+    )
+    return replace(sent, target=replace(target, run=started.run), with_start=again, after_seq=0)
+
+
+async def _is_known(session: Session, sent: Sent) -> bool:
+    key = RunKey(workflow_id=sent.target.workflow_id, run=sent.target.run)
+    for stored in await session.resend(lambda: session.store.read_history(key)):
+        event = history_event_of(stored).event
+        if isinstance(event, UpdateReceived) and event.update_id == sent.update_id:
+            return True
+    return False
+
+
+def _value(session: Session, sent: Sent, event: UpdateCompleted, kind: Any) -> Any:
+    value = session.resolved(event.result)
+    try:
+        return session.codec.decode(kind, value)
+    except ValueError as error:
+        subject = f"result of update {sent.name!r} of {sent.target.workflow_id}"
+        raise InvalidPayload(subject, str(error)) from None

@@ -1,0 +1,223 @@
+"""A schedule: a run of an internal workflow, which starts other runs at its instants.
+
+SC1  It is a run like any other: what it decided is in its history, and a takeover decides the same.
+SC2  Its instants are computed by the engine and recorded (see `ScheduleTimesComputed`); its own
+     code only compares them with the clock.
+SC3  A start is a child's: ordered once, in the commit that notes the instant, under an id that
+     follows from the instant.  A run is left alone when its schedule ends.
+SC4  An instant leads to a start, waits in the buffer, or is counted: as missed (older than the
+     catch-up window), as skipped (another run is open) or as dropped (the buffer is full).
+"""
+
+import asyncio
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from orchestrator.core.children import Child, ChildOrder
+from orchestrator.core.context import current, now, publish, wait_condition
+from orchestrator.core.events import ChildFailed
+from orchestrator.core.execution import Execution
+from orchestrator.core.limits import SCHEDULE_BUFFER_MAX
+from orchestrator.core.signals import on_signal
+
+#: The workflow type, what its ids begin with, and the signal that carries its commands.
+SCHEDULE_TYPE = "orc-schedule"
+SCHEDULE_PREFIX = "orc-schedule:"
+SCHEDULE_SIGNAL = "command"
+OVERLAPS = ("skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all")
+_RECENT_MAX = 10
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - one spelling on every Python
+
+
+def stamp(at_ms: int) -> str:
+    """Return an instant as it stands in the id of the run that it starts."""
+    text = (_EPOCH + timedelta(milliseconds=at_ms)).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{at_ms % 1000:03d}Z" if at_ms % 1000 else f"{text}Z"
+
+
+async def schedule(schedule_id: str, config: dict[str, Any]) -> None:
+    """Run schedule `schedule_id` until it is deleted; `config` is `client.schedule_spec`'s JSON."""
+    await _Scheduler(current("schedule"), schedule_id, config).run()
+
+
+class _Scheduler:
+    def __init__(self, execution: Execution, schedule_id: str, config: dict[str, Any]) -> None:
+        self._execution = execution
+        self._id = schedule_id
+        self._config = dict(config)
+        self._cursor_ms = self._now_ms
+        self._open: dict[int, Child] = {}
+        self._count = 0
+        self._buffer: list[list[Any]] = []
+        self._backfills: list[dict[str, Any]] = []
+        self._is_changed = False
+        self._is_deleted = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._counts = dict.fromkeys(("actions", "missed", "skipped", "dropped", "refused"), 0)
+        self._state: dict[str, Any] = publish(
+            {"schedule": self._config, "recent": [], "next": [], "problem": "", **self._counts}
+        )
+        self._show()
+
+    @property
+    def _now_ms(self) -> int:
+        return (now() - _EPOCH) // timedelta(milliseconds=1)
+
+    async def run(self) -> None:
+        on_signal(SCHEDULE_SIGNAL)(self._take)
+        while not self._is_deleted:
+            self._is_changed = False
+            await self._backfill()
+            times = [] if self._is_resting else await self._ask(self._config["spec"])
+            for nominal_ms, due_ms in times:
+                self._state["next"] = [at for at, _ in times if at >= nominal_ms]
+                if not await self._until(due_ms):
+                    break
+                self._cursor_ms = nominal_ms
+                self._take_instant(nominal_ms, due_ms)
+            else:
+                self._state["next"] = []
+                if not times:
+                    await wait_condition(lambda: self._is_changed)
+
+    @property
+    def _is_resting(self) -> bool:
+        return bool(self._config["paused"]) or self._config.get("remaining") == 0
+
+    async def _ask(self, spec: dict[str, Any]) -> list[list[int]]:
+        window_ms = int(self._config["catchup_window_ms"])
+        missed_until_ms = self._now_ms - window_ms - 1 - int(spec.get("jitter_ms") or 0)
+        answer = await self._execution.ask_times(self._id, spec, self._cursor_ms, missed_until_ms)
+        self._cursor_ms = max(self._cursor_ms, missed_until_ms)
+        self._counts["missed"] += answer.missed
+        self._state["problem"] = answer.problem
+        self._show()
+        return answer.times
+
+    async def _until(self, due_ms: int) -> bool:
+        """Wait for an instant; return False where a command came first."""
+        left_ms = due_ms - self._now_ms
+        if left_ms > 0 and not self._is_changed:
+            # The time-out is what is waited for: the instant has come.
+            with suppress(TimeoutError):
+                await wait_condition(lambda: self._is_changed, left_ms / 1000)
+        return not self._is_changed
+
+    def _take_instant(self, nominal_ms: int, due_ms: int) -> None:
+        if self._now_ms - due_ms > int(self._config["catchup_window_ms"]):
+            self._counts["missed"] += 1
+        elif self._config.get("remaining") is None:
+            self._act(nominal_ms, self._config["overlap"])
+        elif self._config["remaining"] > 0:
+            self._config["remaining"] -= 1
+            self._act(nominal_ms, self._config["overlap"])
+            self._is_changed = self._config["remaining"] == 0
+        self._show()
+
+    async def _backfill(self) -> None:
+        """Take the instants of the ranges that were asked for, oldest request first."""
+        while self._backfills and not self._is_deleted:
+            asked = self._backfills[0]
+            spec = {**self._config["spec"], "jitter_ms": 0}
+            spec["start_at_ms"] = spec["end_at_ms"] = None
+            after_ms = asked["start_at_ms"] - 1
+            while after_ms is not None and not self._is_deleted:
+                answer = await self._execution.ask_times(self._id, spec, after_ms, 0)
+                inside = [at for at, _ in answer.times if at <= asked["end_at_ms"]]
+                for at in inside:
+                    self._act(at, asked.get("overlap") or self._config["overlap"])
+                after_ms = inside[-1] if inside and len(inside) == len(answer.times) else None
+            self._backfills.pop(0)
+            self._show()
+
+    # --- starts ----------------------------------------------------------------------------------
+
+    def _act(self, at_ms: int, overlap: str) -> None:
+        """Start a run for an instant, or do what `overlap` says while another one is open (SC4)."""
+        if overlap == "allow_all" or not (self._open or self._buffer):
+            self._start(at_ms)
+        elif overlap == "skip" or (overlap == "buffer_one" and self._buffer):
+            self._counts["skipped"] += 1
+        elif overlap in ("cancel_other", "terminate_other"):
+            self._counts["skipped"] += len(self._buffer)
+            self._buffer = [[at_ms, overlap]]
+            for child in self._open.values():
+                self._execution.cancel_child(child, terminate=overlap == "terminate_other")
+        elif len(self._buffer) >= SCHEDULE_BUFFER_MAX:
+            self._counts["dropped"] += 1
+        else:
+            self._buffer.append([at_ms, overlap])
+
+    def _start(self, at_ms: int) -> None:
+        action = self._config["action"]
+        order = ChildOrder(
+            workflow=action["workflow"],
+            id=f"{action.get('id') or self._id}-{stamp(at_ms)}",
+            args=action.get("args") or [],
+            kwargs=action.get("kwargs") or {},
+            parent_close_policy="abandon",
+            scheduled={"schedule": self._id, "at_ms": at_ms},
+        )
+        child = self._execution.order_child(order, self._id)
+        self._open[child.number] = child
+        self._counts["actions"] += 1
+        recent = [*self._state["recent"], {"id": child.id, "at_ms": at_ms, "status": "running"}]
+        self._state["recent"] = recent[-_RECENT_MAX:]
+        task = asyncio.get_running_loop().create_task(self._follow(child))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow(self, child: Child) -> None:
+        await asyncio.shield(child.future)
+        del self._open[child.number]
+        failed = child.outcome if isinstance(child.outcome, ChildFailed) else None
+        for each in self._state["recent"]:
+            if each["id"] == child.id and each["status"] == "running":
+                each["status"] = failed.kind if failed else "completed"
+        if failed and failed.kind == "refused":
+            self._counts["refused"] += 1
+        if failed and failed.kind == "failed" and self._config["pause_on_failure"]:
+            self._pause(f"paused as {child.id} failed")
+        while self._buffer and not self._open:
+            self._start(self._buffer.pop(0)[0])
+        self._show()
+
+    # --- commands --------------------------------------------------------------------------------
+
+    def _take(self, command: Any) -> None:
+        """Carry out a command; its shape was checked on arrival."""
+        self._is_changed = True
+        match command["do"]:
+            case "pause":
+                self._pause(command["note"])
+            case "unpause":
+                if self._is_resting:
+                    self._cursor_ms = self._now_ms
+                self._config.update(paused=False, note=command["note"])
+            case "trigger":
+                self._act(self._now_ms, command["overlap"] or self._config["overlap"])
+            case "backfill":
+                self._backfills.append(command)
+            case "update":
+                if self._is_resting:
+                    self._cursor_ms = self._now_ms
+                self._config = dict(command["schedule"])
+            case "delete":
+                self._is_deleted = True
+            case other:
+                raise AssertionError(f"command {other!r} was let in")
+        self._show()
+
+    def _pause(self, note: str) -> None:
+        self._is_changed = True
+        self._config.update(paused=True, note=note)
+
+    def _show(self) -> None:
+        """Bring the published state up to date."""
+        self._state.update(
+            self._counts,
+            schedule=self._config,
+            running=[child.id for child in self._open.values()],
+            buffered=len(self._buffer),
+        )

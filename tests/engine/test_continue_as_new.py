@@ -1,0 +1,298 @@
+"""Promise: a run that continues as new loses nothing, takes nothing twice, and keeps the order."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from orchestrator import workflow
+from orchestrator.core.events import RunStarted, SignalReceived
+from orchestrator.core.replay import replay
+from orchestrator.core.values import Json, canonical
+from orchestrator.store.ports import Kind
+from tests.engine.world import World
+
+
+async def collect(taken: list[int], per_run: int = 3, until: int = 10) -> list[int]:
+    """Take so many signals a run, until there are enough; carry what was taken."""
+    for _ in range(per_run):
+        taken.append(await workflow.signal("number"))
+        if len(taken) == until:
+            return taken
+    workflow.continue_as_new(taken, per_run, until)
+
+
+async def patient(taken: list[int], until: int = 10) -> list[int]:
+    """Let signals wait for a word; then take three of them, and go on with the rest unread."""
+    if not taken:
+        await workflow.signal("go")
+    for _ in range(3):
+        taken.append(await workflow.signal("number"))
+        if len(taken) == until:
+            return taken
+    workflow.continue_as_new(taken, until)
+
+
+def start_patient() -> World:
+    """Return a world in which ten signals lie there unread when the first run begins to take."""
+    world = World(patient)
+    world.start("patient", [])
+    for number in range(10):
+        world.signal("number", number)
+    world.settle()
+    world.signal("go")
+    world.settle()
+    return world
+
+
+def run_number(world: World) -> int:
+    return int(world.row()["run"])
+
+
+def check_all(world: World, function: str = "collect") -> None:
+    for run in range(1, run_number(world) + 1):
+        world.check_chain("w", run)
+        replayed = replay(world.registry[function], "w", run, world.events("w", run))
+        assert replayed.pending == []
+        replayed.execution.close()
+
+
+def test_chain_of_runs_takes_every_signal_once_and_in_order() -> None:
+    world = World(collect)
+    world.start("collect", [])
+    for number in range(10):
+        world.signal("number", number)
+        world.settle()
+    assert world.status() == "completed"
+    assert world.result() == list(range(10))
+    assert run_number(world) == 4
+    check_all(world)
+
+
+def test_unread_signals_go_over_in_their_order() -> None:
+    world = start_patient()
+    assert world.result() == list(range(10))
+    second = [event for event in world.events("w", 2) if isinstance(event, SignalReceived)]
+    assert [event.payload for event in second] == [3, 4, 5], "the others went on, unrecorded"
+    check_all(world, "patient")
+
+
+def test_signals_of_several_names_keep_the_order_in_which_they_arrived() -> None:
+    async def mixed(part: int = 1) -> list[str]:
+        if part == 2:
+            seen: list[str] = []
+            workflow.on_signal("a")(lambda _: seen.append("a"))
+            workflow.on_signal("b")(lambda _: seen.append("b"))
+            await workflow.wait_condition(lambda: len(seen) == 5)
+            return seen
+        await workflow.signal("go")
+        workflow.continue_as_new(2)
+
+    world = World(mixed)
+    world.start("mixed")
+    for name in "abba":
+        world.signal(name)
+    world.signal("go")
+    world.signal("b")
+    world.settle()
+    names = [event.signal for event in world.events("w", 2) if isinstance(event, SignalReceived)]
+    assert names == list("abbab")
+    assert sorted(world.result()) == sorted("abbab")  # type: ignore[arg-type, type-var]
+
+
+@pytest.mark.parametrize("turns", range(1, 14))
+def test_orchestrator_that_dies_at_any_turn_loses_nothing(turns: int) -> None:
+    world = World(collect)
+    world.start("collect", [])
+    for number in range(10):
+        world.signal("number", number)
+        for _ in range(turns % 4):
+            world.node.try_turn()
+        if number % turns == 0:
+            world.restart()
+    world.settle()
+    assert world.result() == list(range(10))
+    check_all(world)
+
+
+def test_mail_that_names_an_earlier_run_of_the_chain_reaches_the_one_that_goes_on() -> None:
+    world = World(collect)
+    world.start("collect", [])
+    for number in range(4):
+        world.signal("number", number)
+    world.settle()
+    assert run_number(world) == 2
+    body: dict[str, Any] = {"signal": "number", "signal_id": "named", "payload": 4}
+    assert world.store.post("w", Kind.SIGNAL, body, run=1).run == 2
+    world.settle()
+    assert [event.payload for event in world.events("w", 2) if isinstance(event, SignalReceived)]
+    world.store.post("w", Kind.CANCEL, {"reason": "enough", "request_id": "c"}, run=1)
+    world.settle()
+    assert world.status() == "cancelled"
+
+
+def test_mail_read_after_the_end_of_its_run_goes_on_to_the_next_under_another_owner() -> None:
+    world = World(collect)
+    world.start("collect", [])
+    world.settle()
+    for number in range(3):
+        world.signal("number", number)
+    world.turn()
+    # What the store had stamped with run 1 before run 2 was there.
+    partition = world.store._of("w")
+    for number in range(3, 10):
+        body: Json = {"signal": "number", "signal_id": f"late-{number}", "payload": number}
+        partition.post(Kind.SIGNAL, "w", 1, canonical(body))
+    world.restart()
+    world.settle()
+    assert world.result() == list(range(10))
+
+
+def test_signal_that_is_sent_again_is_known_in_a_later_run() -> None:
+    world = World(collect)
+    world.start("collect", [])
+    for number in range(4):
+        world.signal("number", number, signal_id=f"id-{number}")
+    world.settle()
+    world.signal("number", 0, signal_id="id-0")
+    world.signal("number", 3, signal_id="id-3")
+    for number in range(4, 10):
+        world.signal("number", number)
+    world.settle()
+    assert world.result() == list(range(10))
+
+
+def test_history_names_its_chain() -> None:
+    async def told(depth: int) -> list[object]:
+        info = workflow.info()
+        if depth:
+            workflow.continue_as_new(depth - 1)
+        return [info.run, info.first_run, info.continued_from]
+
+    world = World(told)
+    world.start("told", 2)
+    world.settle()
+    assert world.result() == [3, 1, 2]
+    (started,) = [event for event in world.events("w", 3) if isinstance(event, RunStarted)]
+    assert (started.continued_from, started.first_run) == (2, 1)
+    assert world.names("w", 1) == ["RunStarted", "RunContinuedAsNew"]
+
+
+def test_another_workflow_can_go_on() -> None:
+    async def before(number: int) -> None:
+        workflow.continue_as_new(number + 1, workflow="after")
+
+    async def after(number: int) -> int:
+        return number
+
+    world = World(before, after)
+    world.start("before", 1)
+    world.settle()
+    assert world.result() == 2
+    assert world.row()["type"] == "after"
+
+
+def test_handler_may_continue_the_run() -> None:
+    async def handling(total: int = 0) -> int:
+        @workflow.on_signal("add")
+        def add(amount: int) -> None:
+            workflow.continue_as_new(total + amount)
+
+        await workflow.wait_condition(lambda: total >= 3)
+        return total
+
+    world = World(handling)
+    world.start("handling")
+    for _ in range(3):
+        world.signal("add", 1)
+    world.settle()
+    assert world.result() == 3
+    assert run_number(world) == 4
+
+
+def test_parent_is_told_of_the_end_of_the_whole_chain() -> None:
+    async def parent() -> object:
+        return await workflow.child("count", 3)
+
+    async def count(left: int) -> str:
+        if left:
+            workflow.continue_as_new(left - 1)
+        return f"ended in run {workflow.info().run}"
+
+    world = World(parent, count)
+    world.start("parent")
+    world.settle()
+    assert world.result() == "ended in run 4"
+
+
+def test_what_is_outstanding_ends_with_its_run() -> None:
+    async def leaving(part: int = 1) -> str:
+        if part == 2:
+            return "ended"
+        task = asyncio.ensure_future(workflow.step("slow"))
+        timer = asyncio.ensure_future(workflow.sleep(1000))
+        await workflow.signal("go")
+        assert not task.done()
+        assert not timer.done()
+        workflow.continue_as_new(2)
+
+    world = World(leaving)
+    world.start("leaving")
+    world.turn()
+    world.signal("go")
+    world.turn()
+    assert world.result() == "ended"
+    _, due = world.store.sweep(list(range(4)), count=10)
+    assert all(not each.timers and each.next_due_ms is None for each in due.values())
+
+
+def test_user_code_cannot_swallow_it() -> None:
+    async def swallowing(part: int = 1) -> str:
+        if part == 2:
+            return "went on"
+        try:
+            workflow.continue_as_new(2)
+        except Exception:
+            return "swallowed"
+
+    world = World(swallowing)
+    world.start("swallowing")
+    world.settle()
+    assert world.result() == "went on"
+
+
+def test_open_saga_is_no_place_to_continue() -> None:
+    async def half_done() -> None:
+        async with workflow.saga() as saga:
+            await saga.step("reserve", undo="release")
+            workflow.continue_as_new()
+
+    world = World(half_done)
+    world.task(lambda: None).__name__ = "reserve"
+    world.tasks["reserve"] = lambda: None
+    world.start("half_done")
+    world.settle()
+    assert world.status() == "blocked"
+    assert "inside an open saga" in world.row()["blocked"]
+
+
+def test_advice_to_continue_depends_on_the_history_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.core.context.HISTORY_EVENTS_SUGGESTED", 12)
+
+    async def advised(count: int = 0) -> list[int]:
+        lengths: list[int] = []
+        while not workflow.info().is_continue_as_new_suggested:
+            lengths.append(workflow.info().history_length)
+            await workflow.signal("go")
+        return lengths
+
+    world = World(advised)
+    world.start("advised")
+    for _ in range(12):
+        world.signal("go")
+        world.settle()
+        world.restart()
+    assert world.status() == "completed", world.row()
+    lengths = world.result()
+    assert lengths == list(range(1, 12))
+    check_all(world, "advised")

@@ -1,0 +1,236 @@
+"""Random programs: a tree of nodes as JSON, and one workflow that carries it out.
+
+A further word of the vocabulary is one more class here: how it is drawn, and what it does.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, ClassVar, Protocol
+
+from celery import Celery
+from hypothesis import strategies as st
+
+from orchestrator import (
+    ApplicationError,
+    ChildWorkflowError,
+    Orchestrator,
+    Retry,
+    StepError,
+    step,
+    workflow,
+)
+
+app = Celery("programs", broker="redis://127.0.0.1:1/0")
+orc = Orchestrator(app)
+
+Spec = dict[str, Any]
+Run = Callable[[Spec], Awaitable[Any]]
+Trees = st.SearchStrategy[Spec]
+
+SIGNALS = ("a", "b")
+SECONDS = st.sampled_from([0, 1, 5, 60])
+
+
+@app.task
+def works(number: int) -> int:
+    return number
+
+
+@app.task
+def flaky(number: int) -> int:
+    info = step.current()
+    if info is not None and info.attempt == 1:
+        raise ValueError("the first attempt fails")
+    return number
+
+
+@app.task
+def fails(number: int) -> int:
+    raise ValueError(f"{number} fails")
+
+
+@app.task
+def undo(number: int) -> None:
+    return None
+
+
+TASKS = {"works": works, "flaky": flaky, "fails": fails}
+FAILURES = (StepError, ChildWorkflowError, ApplicationError, TimeoutError, ExceptionGroup)
+
+
+class Node(Protocol):
+    """One word: `leaf` or `tree` draws it, `run` does it."""
+
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        """Carry out `spec`; `run` carries out what is in it."""
+        ...
+
+
+class Step:
+    leaf: ClassVar[Trees] = st.fixed_dictionaries(
+        {"task": st.sampled_from(sorted(TASKS)), "number": st.integers(0, 9)}
+    )
+
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        retry = Retry(attempts=2)
+        return await workflow.step(TASKS[spec["task"]], spec["number"], retry=retry)
+
+
+class Sleep:
+    leaf: ClassVar[Trees] = st.fixed_dictionaries({"seconds": SECONDS})
+
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        await workflow.sleep(spec["seconds"])
+        return workflow.now().isoformat()
+
+
+class Signal:
+    leaf: ClassVar[Trees] = st.fixed_dictionaries({"name": st.sampled_from(SIGNALS)})
+
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        return await workflow.signal(spec["name"], timeout=timedelta(minutes=10))
+
+
+class Chance:
+    leaf: ClassVar[Trees] = st.just({})
+
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        return [str(workflow.uuid4()), workflow.random().random()]
+
+
+class Sequence:
+    @staticmethod
+    def tree(inner: Trees) -> Trees:
+        return st.fixed_dictionaries({"parts": st.lists(inner, max_size=3)})
+
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        return [await run(part) for part in spec["parts"]]
+
+
+class Gather(Sequence):
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        return list(await asyncio.gather(*(run(part) for part in spec["parts"])))
+
+
+class Group(Sequence):
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_raising(part, run)) for part in spec["parts"]]
+        return [task.result() for task in tasks]
+
+
+class Cancel:
+    @staticmethod
+    def tree(inner: Trees) -> Trees:
+        return st.fixed_dictionaries({"part": inner, "seconds": SECONDS})
+
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        task = asyncio.create_task(_raising(spec["part"], run))
+        await workflow.sleep(spec["seconds"])
+        task.cancel()
+        await workflow.wait([task])
+        return "cancelled" if task.cancelled() else task.result()
+
+
+class Shield(Cancel):
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        task = asyncio.create_task(_raising(spec["part"], run))
+        try:
+            async with asyncio.timeout(spec["seconds"]):
+                await asyncio.shield(task)
+        except TimeoutError:
+            pass
+        return await task
+
+
+class Timeout(Cancel):
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        async with asyncio.timeout(spec["seconds"]):
+            return await run(spec["part"])
+
+
+class Child:
+    @staticmethod
+    def tree(inner: Trees) -> Trees:
+        policies = st.sampled_from(["terminate", "request_cancel", "abandon"])
+        types = st.sampled_from(["wait_cancellation_completed", "try_cancel", "abandon"])
+        return st.fixed_dictionaries({"part": inner, "policy": policies, "type": types})
+
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        call = workflow.child.options(
+            parent_close_policy=spec["policy"], cancellation_type=spec["type"]
+        )
+        return await call("program", spec["part"])
+
+
+class Saga(Sequence):
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        async with workflow.saga() as saga:
+            await saga.step(works, len(spec["parts"]), undo=undo)
+            values = [await _raising(part, run) for part in spec["parts"]]
+            await saga.step(flaky, 1, undo=undo, retry=Retry(attempts=2))
+        return values
+
+
+NODES: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (
+        *(Step, Sleep, Signal, Chance),
+        *(Sequence, Gather, Group, Cancel, Shield, Timeout, Child, Saga),
+    )
+}
+
+
+async def _raising(spec: Spec, run: Run) -> Any:
+    """Carry out `spec`, and raise where it failed."""
+    value = await run(spec)
+    if isinstance(value, str) and value.startswith("failed: "):
+        raise ApplicationError(value, type="PartFailed")
+    return value
+
+
+async def interpret(spec: Spec) -> Any:
+    """Carry out a node; a failure is its value."""
+    try:
+        return await NODES[spec["kind"]].run(spec, interpret)
+    except FAILURES as error:
+        return f"failed: {type(error).__name__}"
+
+
+@orc.workflow
+async def program(spec: dict[str, Any]) -> Any:
+    return await interpret(spec)
+
+
+def _named(kind: str, drawn: Trees) -> Trees:
+    return drawn.map(lambda spec: {"kind": kind, **spec})
+
+
+LEAVES = st.one_of(
+    *(_named(name, kind.leaf) for name, kind in NODES.items() if hasattr(kind, "leaf"))
+)
+PROGRAMS: Trees = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        *(_named(name, kind.tree(inner)) for name, kind in NODES.items() if hasattr(kind, "tree"))
+    ),
+    max_leaves=8,
+)
+#: What people do meanwhile: after so many seconds, a signal or a request to stop.
+PEOPLE = st.lists(
+    st.tuples(SECONDS, st.sampled_from([*SIGNALS, *SIGNALS, "cancel", "terminate"])), max_size=5
+)

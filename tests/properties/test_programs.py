@@ -1,0 +1,105 @@
+"""P3, for any program: killed at every event and replayed, it orders the same and ends the same.
+
+Goal: no combination of steps, timers, groups, cancellations, children, signals and sagas makes an
+execution that was rebuilt from its history differ from the one that lived through it.
+Method: random trees of these are carried out on the engine in memory, once by an orchestrator that
+lives and once by one that is killed after every commit; the histories have to be equal, byte for
+byte, and each has to replay from the log as it was before each of its inputs.
+
+``ORCHESTRATOR_PROGRAMS=5000`` tries so many programs instead of what fits a normal run.
+"""
+
+import os
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, settings
+
+from orchestrator import RunClosed
+from orchestrator.core.events import (
+    INPUTS,
+    CancelRequested,
+    Event,
+    RunStarted,
+    TerminateRequested,
+    encode,
+)
+from orchestrator.core.replay import replay
+from orchestrator.testing import WorkflowEnvironment
+from tests.properties.nodes import PEOPLE, PROGRAMS, Spec, orc, program
+
+EXAMPLES = int(os.environ.get("ORCHESTRATOR_PROGRAMS", "400"))
+
+Histories = dict[str, list[Event]]
+
+
+def carried_out(spec: Spec, people: list[tuple[int, str]], *, killed: bool) -> Histories:
+    """Return the histories of all runs, by id; every one of them has ended."""
+    with WorkflowEnvironment(orc, replay_every_turn=killed) as env:
+        handle = env.start(program, spec, id="p")
+        for number, (seconds, what) in enumerate(people):
+            env.skip(seconds)
+            try:
+                _do(handle, what, number)
+            except RunClosed:
+                break
+        env.skip(hours=2)
+        for run in orc.list(closed=False):
+            env.run(run.workflow_id).terminate("the test is over")
+        env.skip(hours=2)
+        assert not orc.list(closed=False)
+        found = {}
+        for run in orc.list():
+            one = env.run(run.workflow_id)
+            assert one.verify()
+            found[run.workflow_id] = [item.event for item in one.history()]
+        return found
+
+
+def _do(handle: Any, what: str, number: int) -> None:
+    if what == "cancel":
+        handle.cancel("changed my mind")
+    elif what == "terminate":
+        handle.terminate("enough")
+    else:
+        handle.signal(what, what.upper(), id=f"signal-{number}")
+
+
+def told(history: list[Event]) -> list[bytes]:
+    """Return the events as bytes, without the ids that clients make up for their requests."""
+    made_up = {"request_id": ""}
+    return [
+        encode(replace(one, **made_up) if _is_requested(one) else one)  # type: ignore[arg-type]
+        for one in history
+    ]
+
+
+def _is_requested(event: Event) -> bool:
+    return isinstance(event, RunStarted | CancelRequested | TerminateRequested)
+
+
+def check_prefixes(workflow_id: str, history: list[Event]) -> None:
+    """Replay the history as it was before each of its inputs, and whole."""
+    for index, event in enumerate(history):
+        if index and isinstance(event, INPUTS):
+            replay(program.definition, workflow_id, 1, history[:index]).execution.close()
+    replayed = replay(program.definition, workflow_id, 1, history)
+    assert replayed.execution.is_finished
+    assert replayed.pending == []
+    replayed.execution.close()
+
+
+@settings(
+    max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+@given(spec=PROGRAMS, people=PEOPLE)
+@example(spec={"kind": "Chance"}, people=[])
+def test_a_program_killed_at_every_event_orders_the_same_and_ends_the_same(
+    spec: Spec, people: list[tuple[int, str]]
+) -> None:
+    lived = carried_out(spec, people, killed=False)
+    killed = carried_out(spec, people, killed=True)
+    assert lived.keys() == killed.keys()
+    for workflow_id, history in lived.items():
+        assert told(killed[workflow_id]) == told(history)
+        check_prefixes(workflow_id, history)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core import child_call
 from orchestrator.core import context as workflow
 from orchestrator.core.errors import (
     ActivationFailed,
@@ -55,7 +56,7 @@ class Ship:
 
 
 async def one_child() -> Any:
-    return await workflow.child(Ship(), "order-1", express=True)
+    return await child_call.child(Ship(), "order-1", express=True)
 
 
 def test_a_child_is_ordered_under_an_id_made_from_its_parents(drive: Drive) -> None:
@@ -77,9 +78,9 @@ def test_its_result_reaches_who_waits_as_the_declared_type(drive: Drive) -> None
 
 def test_settings_are_not_the_childs_input_unless_they_are_said_to_be(drive: Drive) -> None:
     async def parent() -> None:
-        call = workflow.child.options(id="ship-8")
+        call = child_call.child.options(id="ship-8")
         await asyncio.gather(
-            workflow.child("ship", id="ship-7", parent_close_policy="abandon", by="sea"),
+            child_call.child("ship", id="ship-7", parent_close_policy="abandon", by="sea"),
             call("ship", id="the order's"),
         )
 
@@ -96,7 +97,7 @@ def test_settings_are_not_the_childs_input_unless_they_are_said_to_be(drive: Dri
 
 def test_children_run_side_by_side(drive: Drive) -> None:
     async def parent() -> list[Any]:
-        return list(await asyncio.gather(*(workflow.child("ship", n) for n in range(3))))
+        return list(await asyncio.gather(*(child_call.child("ship", n) for n in range(3))))
 
     run = drive(parent)
     assert [one.child for one in run.started if isinstance(one, ChildScheduled)] == [1, 2, 3]
@@ -111,7 +112,7 @@ def test_children_run_side_by_side(drive: Drive) -> None:
 def test_a_child_without_a_result_raises_where_it_is_awaited(drive: Drive, kind: str) -> None:
     async def parent() -> Any:
         try:
-            await workflow.child(Ship(), "order-1")
+            await child_call.child(Ship(), "order-1")
         except ChildWorkflowError as error:
             return [error.id, error.workflow, error.status, error.type, str(error.__cause__)]
 
@@ -143,7 +144,7 @@ def test_a_child_that_ends_well_after_all_does_not_undo_the_cancellation(drive: 
 
 def test_a_second_cancellation_does_not_wait_for_the_child(drive: Drive) -> None:
     async def parent() -> str:
-        task = asyncio.create_task(workflow.child("ship"))
+        task = asyncio.create_task(child_call.child("ship"))
         await workflow.step("a")
         task.cancel()
         await workflow.step("b")
@@ -162,7 +163,7 @@ def test_a_time_out_stops_waiting_only_when_the_child_has_ended(drive: Drive) ->
     async def parent() -> str:
         try:
             async with asyncio.timeout(5):
-                await workflow.child("ship")
+                await child_call.child("ship")
         except TimeoutError:
             return "late"
         return "in time"
@@ -191,7 +192,7 @@ def test_a_setting_that_cannot_be_is_a_bug_of_the_parent(
     drive: Drive, settings: dict[str, Any], error: type[Exception]
 ) -> None:
     async def parent() -> None:
-        await workflow.child("ship", **settings)
+        await child_call.child("ship", **settings)
 
     with pytest.raises(ActivationFailed, match=error.__name__):
         Driver(parent)
@@ -199,7 +200,7 @@ def test_a_setting_that_cannot_be_is_a_bug_of_the_parent(
 
 def test_what_is_no_workflow_is_no_child(drive: Drive) -> None:
     async def parent() -> None:
-        await workflow.child(ship)  # type: ignore[arg-type]
+        await child_call.child(ship)  # type: ignore[arg-type]
 
     with pytest.raises(ActivationFailed, match="a child is a workflow or its name, not function"):
         Driver(parent)
@@ -207,4 +208,4 @@ def test_what_is_no_workflow_is_no_child(drive: Drive) -> None:
 
 def test_a_cancellation_type_that_does_not_exist_is_refused_with_those_that_do() -> None:
     with pytest.raises(UsageError, match="cancellation_type is 'maybe'; it is one of wait_canc"):
-        workflow.child.options(cancellation_type="maybe")  # type: ignore[arg-type]
+        child_call.child.options(cancellation_type="maybe")  # type: ignore[arg-type]

@@ -43,6 +43,7 @@ from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
 from orchestrator.core.limits import BATCH_RPS_DEFAULT
 from orchestrator.core.schedule import SCHEDULE_TYPE
+from orchestrator.core.versions import PINNED
 from orchestrator.engine.ports import BlobStore
 from orchestrator.payloads import PydanticCodec
 from orchestrator.sealing import housekeeping
@@ -113,7 +114,7 @@ class Orchestrator:
         self._prefix = prefix
         self._partitions = partitions
         self._definitions: dict[str, WorkflowDefinition] = {}
-        self._workflows: dict[str, Workflow[..., Any]] = {}
+        self._workflows: dict[tuple[str, str], Workflow[..., Any]] = {}
         self._connection = Connection(
             self._open_store,
             # What is sealed is opened with keys from the store: not on somebody's event loop.
@@ -187,9 +188,11 @@ class Orchestrator:
         signals: Mapping[str, Any] | None = None,
         failure_types: tuple[type[BaseException], ...] = (),
         bugs_fail: bool = False,
+        versioning: str = PINNED,
+        default: bool = False,
     ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
 
-    def workflow(
+    def workflow(  # noqa: PLR0913 - what a workflow may be told
         self,
         function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
         /,
@@ -199,6 +202,8 @@ class Orchestrator:
         signals: Mapping[str, Any] | None = None,
         failure_types: tuple[type[BaseException], ...] = (),
         bugs_fail: bool = False,
+        versioning: str = PINNED,
+        default: bool = False,
     ) -> Any:
         """Register an ``async def`` as a workflow; bare, or with options.
 
@@ -210,9 +215,12 @@ class Orchestrator:
             signals: See there.
             failure_types: See there.
             bugs_fail: See there.
+            versioning: Whether it takes over open runs of other versions, once it is the default
+                one: "auto_upgrade", or "pinned"; see `core.versions`.
+            default: New runs begin under this version; else under the one registered last.
 
         Raises:
-            ConfigurationError: It cannot be a workflow, or its name is taken.
+            ConfigurationError: It cannot be a workflow, or its name and version are taken.
         """
         options = WorkflowOptions(
             name=name,
@@ -220,6 +228,8 @@ class Orchestrator:
             signals=signals,
             failure_types=failure_types,
             bugs_fail=bugs_fail,
+            versioning=versioning,
+            default=default,
         )
         if function is None:
             return functools.partial(self._registered, options)
@@ -235,18 +245,23 @@ class Orchestrator:
             )
         register(self._definitions, definition)
         workflow = Workflow(function, definition, encode_input, self._connection.sessions)
-        self._workflows[definition.name] = workflow
+        self._workflows[definition.name, definition.version] = workflow
         return workflow
 
-    def get_workflow(self, name: str) -> Workflow[..., Any]:
-        """Return the workflow of that name.
+    def get_workflow(self, name: str, version: str | None = None) -> Workflow[..., Any]:
+        """Return the workflow of that name, in its default version unless another one is named.
 
         Raises:
             UnknownWorkflow: This app has none.
         """
-        if name not in self._workflows:
-            raise UnknownWorkflow(name, tuple(sorted(self._workflows)))
-        return self._workflows[name]
+        known = self._definitions.get(name)
+        if known is not None and version is None:
+            version = known.version
+        found = self._workflows.get((name, version or ""))
+        if found is None:
+            asked = name if known is None else f"{name} version {version}"
+            raise UnknownWorkflow(asked, tuple(sorted({name for name, _ in self._workflows})))
+        return found
 
     # --- runs ------------------------------------------------------------------------------------
 

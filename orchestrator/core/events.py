@@ -47,6 +47,7 @@ class RunStarted(Event):
     continues another names the one before it and the first of the chain, and `seen`: digests of
     the ids of signals that the chain has taken lately, and `watchers`: who waits for its end.
     `search_attributes`, `memo`, `summary` and `details`: see `core.search_attributes`.
+    `is_pinned`: whoever started it named the version; see `core.versions`.
     """
 
     workflow: str
@@ -70,6 +71,7 @@ class RunStarted(Event):
     details: str = ""
     #: {} or ``{"schedule": id, "at_ms": instant}``: which schedule started it, and for when.
     scheduled: dict[str, Json] = field(default_factory=dict)
+    is_pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,7 @@ from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
 from orchestrator.core.limits import BATCH_RPS_DEFAULT
 from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.core.versions import PINNED
-from orchestrator.engine.ports import BlobStore
+from orchestrator.engine.ports import ErasableBlobs
 from orchestrator.payloads import PydanticCodec
 from orchestrator.sealing import housekeeping
 from orchestrator.sealing.codec import KeyedCodec, PayloadCodec
@@ -108,7 +108,7 @@ class Orchestrator:
         directory = DirectoryBlobs(
             blobs if blobs is not None else os.environ.get(BLOBS_VARIABLE, BLOBS_DEFAULT)
         )
-        self.blobs: BlobStore = directory if self._seal is None else self._seal.blobs(directory)
+        self.blobs: ErasableBlobs = directory if self._seal is None else self._seal.blobs(directory)
         self._given = store
         self._clients: tuple[Redis, ...] = ()
         self._prefix = prefix

@@ -23,7 +23,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class DirectoryBlobs:
-    """See `engine.ports.BlobStore`.  The directory is made at the first value."""
+    """See `engine.ports.ErasableBlobs`.  The directory is made at the first value."""
 
     def __init__(self, path: str | Path) -> None:
         self._root = Path(path)
@@ -60,7 +60,7 @@ class DirectoryBlobs:
         return value
 
     def delete(self, ref: BlobRef) -> None:
-        """See `BlobStore.delete`."""
+        """See `ErasableBlobs.delete`."""
         if not _SHA256.fullmatch(ref.sha256):
             return
         try:

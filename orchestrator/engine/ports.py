@@ -76,6 +76,10 @@ class BlobStore(Protocol):
         """
         ...
 
+
+class ErasableBlobs(BlobStore, Protocol):
+    """A blob store that values can be taken out of."""
+
     def delete(self, ref: BlobRef) -> None:
         """Delete the value of `ref`; nothing for one that is not there.
 

@@ -11,14 +11,14 @@ from dataclasses import replace
 from orchestrator.core.blobs import BlobRef
 from orchestrator.core.errors import StoreUnavailable
 from orchestrator.core.values import Json, canonical, digest, loads
-from orchestrator.engine.ports import BlobStore
+from orchestrator.engine.ports import ErasableBlobs
 from orchestrator.sealing.codec import TRANSIT, PayloadCodec, PayloadSealed
 
 
 class SealedBlobs:
-    """See `BlobStore`."""
+    """See `ErasableBlobs`."""
 
-    def __init__(self, blobs: BlobStore, codec: PayloadCodec) -> None:
+    def __init__(self, blobs: ErasableBlobs, codec: PayloadCodec) -> None:
         self._blobs = blobs
         self._codec = codec
 

@@ -12,7 +12,7 @@ from orchestrator.core.blobs import BlobRef, find_blob_ref
 from orchestrator.core.errors import RunNotFound, UsageError
 from orchestrator.core.states import RUN_TERMINAL
 from orchestrator.core.values import Json, loads
-from orchestrator.engine.ports import BlobStore
+from orchestrator.engine.ports import ErasableBlobs
 from orchestrator.sealing.codec import KeyedCodec
 from orchestrator.store.ports import KeyStore, OwnerStore, RunKey
 
@@ -31,7 +31,7 @@ class Store(OwnerStore, KeyStore, Protocol):
 
 
 def shred(
-    store: Store, blobs: BlobStore, codec: KeyedCodec, workflow_id: str, run: int
+    store: Store, blobs: ErasableBlobs, codec: KeyedCodec, workflow_id: str, run: int
 ) -> Shredded:
     """Make the payloads of an ended run unreadable for good; `run` 0 is the latest one.
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from orchestrator.core.errors import ConfigurationError, StoreUnavailable
-from orchestrator.engine.ports import BlobStore
+from orchestrator.engine.ports import ErasableBlobs
 from orchestrator.sealing import parts
 from orchestrator.sealing.blobs import SealedBlobs
 from orchestrator.sealing.codec import TRANSIT, KeyedCodec, PayloadCodec, PayloadSealed
@@ -25,7 +25,7 @@ class Seal:
             self.codec.attach(store)
         return SealedStore(store, self.codec)
 
-    def blobs(self, blobs: BlobStore) -> SealedBlobs:
+    def blobs(self, blobs: ErasableBlobs) -> SealedBlobs:
         """Return `blobs` with values sealed."""
         return SealedBlobs(blobs, self.codec)
 

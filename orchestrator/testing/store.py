@@ -4,7 +4,7 @@ TS1  A client's look at the store comes after all that can happen by now (TE2); 
      looks do not, as it is what happens.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -13,8 +13,17 @@ from orchestrator.core.errors import PayloadTooLarge, StoreUnavailable
 from orchestrator.core.limits import BLOB_BYTES_MAX
 from orchestrator.core.values import Json, canonical, digest
 from orchestrator.store.clocks import ManualClock
+from orchestrator.store.index_ports import IndexPage, Window
 from orchestrator.store.memory import MemoryStore
-from orchestrator.store.ports import AttemptKey, ClaimAnswer, RunKey, StoredEvent
+from orchestrator.store.ports import (
+    AttemptKey,
+    ClaimAnswer,
+    Kind,
+    Posted,
+    RunKey,
+    Start,
+    StoredEvent,
+)
 
 #: One: so what was started first is worked on first.
 _PARTITIONS = 1
@@ -43,6 +52,8 @@ class EnvironmentStore(MemoryStore):
         super().__init__(_PARTITIONS, clock)
         self.mover: Mover | None = None
         self._is_moving = False
+        #: How often somebody outside told a run something, or started one.
+        self.told = 0
 
     @contextmanager
     def moving(self) -> Iterator[bool]:
@@ -60,6 +71,27 @@ class EnvironmentStore(MemoryStore):
         if self.mover is not None and not self._is_moving:
             self.mover.settle()
 
+    # --- what a client says -----------------------------------------------------------------------
+
+    def start(
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
+    ) -> Start:
+        """See `ClientStore.start`."""
+        self.told += not self._is_moving
+        return super().start(workflow_id, request_id=request_id, body=body, message=message)
+
+    def post(
+        self, workflow_id: str, kind: Kind, body: Mapping[str, Json], *, run: int = 0
+    ) -> Posted:
+        """See `ClientStore.post`."""
+        self.told += not self._is_moving
+        return super().post(workflow_id, kind, body, run=run)
+
     # --- what a client looks at (TS1) ---------------------------------------------------------
 
     def find_row(self, workflow_id: str) -> dict[str, str] | None:
@@ -74,10 +106,15 @@ class EnvironmentStore(MemoryStore):
         self._look()
         return super().read_history(key, after_seq=after_seq, count=count)
 
-    def list_runs(self, *, open: bool, closed: bool, count: int) -> list[dict[str, str]]:
-        """See `ClientStore.list_runs`."""
+    def page_runs(self, indexes: Sequence[str], window: Window) -> IndexPage:
+        """See `RunIndex.page_runs`."""
         self._look()
-        return super().list_runs(open=open, closed=closed, count=count)
+        return super().page_runs(indexes, window)
+
+    def index_sizes(self, indexes: Sequence[str]) -> list[int]:
+        """See `RunIndex.index_sizes`."""
+        self._look()
+        return super().index_sizes(indexes)
 
     def wait_for_answer(
         self, workflow_id: str, reply_to: str, *, wait_ms: int
@@ -91,10 +128,15 @@ class EnvironmentStore(MemoryStore):
         return found(workflow_id, reply_to, wait_ms=0)
 
     def wait_for_event(self, key: RunKey, *, after_seq: int, wait_ms: int) -> bool:
-        """See `ClientStore.wait_for_event`; what is waited for is the end of the run."""
+        """See `ClientStore.wait_for_event`; the end of the run ends every wait."""
+        found = super().wait_for_event
         if self.mover is not None:
-            self.mover.wait(lambda: self.is_over(key), wait_ms, key.workflow_id)
-        return super().wait_for_event(key, after_seq=after_seq, wait_ms=0)
+            self.mover.wait(
+                lambda: self.is_over(key) or found(key, after_seq=after_seq, wait_ms=0),
+                wait_ms,
+                key.workflow_id,
+            )
+        return found(key, after_seq=after_seq, wait_ms=0)
 
     # --- what a body says -----------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ class World:
         guard.install()
         clock = store.clock
         assert isinstance(clock, ManualClock)
+        self._told_before = self._jumps = 0
         self._clock = clock
         self._store = store
         self._workers = workers
@@ -159,7 +160,6 @@ class World:
 
     def _jump(self, is_over: Callable[[], bool], until_ms: int | None, workflow_id: str) -> None:
         self._settle()
-        jumps = 0
         while not is_over():
             due_ms = self._store.due_at_ms(self._workers.begun)
             if due_ms is not None and due_ms <= self._clock.now_ms:
@@ -169,10 +169,21 @@ class World:
                 return
             if due_ms is None:
                 raise self._stuck(workflow_id, "nothing is due any more")
-            if until_ms is None and jumps >= _JUMPS_MAX:
-                raise self._stuck(workflow_id, f"after {jumps} timers no end is in sight")
-            jumps += 1
+            if until_ms is None:
+                self._count_jump(workflow_id)
             self._set_clock(due_ms)
+
+    def _count_jump(self, workflow_id: str) -> None:
+        """Count what was jumped to since the test last told a run something.
+
+        Raises:
+            WorkflowStuck: So often that it will go on like this.
+        """
+        if self._store.told != self._told_before:
+            self._told_before, self._jumps = self._store.told, 0
+        if self._jumps >= _JUMPS_MAX:
+            raise self._stuck(workflow_id, f"after {self._jumps} timers no end is in sight")
+        self._jumps += 1
 
     def _set_clock(self, now_ms: int) -> None:
         self._clock.now_ms = now_ms

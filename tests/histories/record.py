@@ -266,6 +266,6 @@ if __name__ == "__main__":
     logging.disable()
     # Under its own name, not __main__: what registers histories imports it.
     from tests.histories import record as kept
-    from tests.histories import record_apps  # noqa: F401 - registers
+    from tests.histories import record_apps, record_words  # noqa: F401 - register
 
     sys.exit(kept.main(sys.argv[1:]))

@@ -11,7 +11,14 @@ from typing import Any
 from celery import Celery
 from pydantic import BaseModel
 
-from orchestrator import ApplicationError, ChildWorkflowError, Orchestrator, Retry, workflow
+from orchestrator import (
+    ApplicationError,
+    ChildWorkflowError,
+    ExternalWorkflowError,
+    Orchestrator,
+    Retry,
+    workflow,
+)
 from orchestrator.core.errors import StepError
 
 app = Celery("zoo", broker="redis://127.0.0.1:1/0", set_as_current=False)
@@ -207,3 +214,69 @@ async def mended(text: str) -> str:
     said = await workflow.step("zoo.echo", text)
     await workflow.signal("go")
     return str(await workflow.step("zoo.echo", f"{said}!"))
+
+
+@orc.workflow(name="zoo-told")
+async def told() -> list[Any]:
+    """Updates: taken, refused by a validator, failed; handlers of both kinds; texts for people."""
+    found: list[Any] = []
+    workflow.upsert_search_attributes({"animal": "parrot", "age": 7})
+    workflow.upsert_memo({"cage": "open"})
+    workflow.set_current_details("waits to be told")
+
+    @workflow.on_update("learn")
+    async def learn(word: str) -> int:
+        found.append(await workflow.step("zoo.echo", word, summary="repeats it"))
+        if word == "rude":
+            raise ApplicationError("not that", type="Rude")
+        return len(found)
+
+    @learn.validator
+    def is_word(word: str) -> None:
+        if not word.isalpha():
+            raise ValueError("a word has letters alone")
+
+    @workflow.on_signal(None)
+    def anything(name: str, payload: Any) -> None:
+        found.append([name, payload])
+
+    await workflow.wait_condition(lambda: len(found) == 3)
+    await workflow.wait_condition(workflow.all_handlers_finished)
+    await workflow.sleep(60, summary="a nap")
+    return found
+
+
+@orc.workflow(name="zoo-neighbour")
+async def neighbour() -> list[Any]:
+    """Speaks to other runs: a signal, a result that it waits for, a cancellation, nobody there."""
+    other = workflow.external("zoo-other")
+    waiting = asyncio.create_task(other.result(str))
+    await other.signal("go")
+    found: list[Any] = [await waiting]
+    await workflow.external("zoo-slow").cancel("the neighbours complain")
+    try:
+        await workflow.external("zoo-nobody").signal("go")
+    except ExternalWorkflowError as error:
+        found.append(str(error.status))
+    return found
+
+
+@orc.workflow(name="zoo-round")
+async def round_and_round(laps: int) -> int:
+    """Goes on as new, lap by lap."""
+    await workflow.signal("lap")
+    await workflow.step("zoo.echo", laps)
+    if laps == 3:
+        return laps
+    workflow.continue_as_new(laps + 1)
+
+
+@orc.workflow(name="zoo-patched")
+async def patched() -> list[Any]:
+    """Takes the new branch of one patch, and knows another that is deprecated."""
+    workflow.deprecate_patch("older")
+    found: list[Any] = []
+    if workflow.patched("louder"):
+        found.append(await workflow.step("zoo.echo", "HELLO"))
+    found += await workflow.map("zoo.double", [1, 2, 3], max_parallel=2)
+    return found

@@ -8,10 +8,13 @@ import pytest
 
 import sagas
 from orchestrator import read_history_file
+from orchestrator.client.schedules import schedule_definition
 from orchestrator.core.events import COMMANDS, INPUTS, NOTES
+from orchestrator.core.schedule import SCHEDULE_TYPE
+from orchestrator.payloads import PydanticCodec
 from orchestrator.replaying.pytest_plugin import ReplayHistories
 from tasks.app import TRAINS
-from tests.histories import record, record_apps, zoo
+from tests.histories import record, record_apps, record_words, zoo
 
 KEPT = sorted(record.HERE.glob("*.jsonl"))
 BYTES_MAX = 100_000
@@ -23,14 +26,15 @@ RARE = {
 
 
 def test_every_history_still_replays(replay_histories: ReplayHistories) -> None:
-    known = {**sagas.orc.registry, **zoo.orc.registry}
+    schedules = {SCHEDULE_TYPE: schedule_definition(PydanticCodec())}
+    known = {**sagas.orc.registry, **zoo.orc.registry, **schedules}
     wanted = [path for path in KEPT if TRAINS or not path.name.startswith("training-")]
     report = replay_histories(*wanted, app=known)
     assert len(report.results) == len(wanted)
 
 
 def test_every_recording_is_kept_and_small() -> None:
-    assert record_apps.__name__ == "tests.histories.record_apps", "it registers what it records"
+    assert {record_apps.__name__, record_words.__name__}, "they register what they record"
     assert {path.stem for path in KEPT} >= set(record.RECORDINGS)
     for path in KEPT:
         assert path.stat().st_size < BYTES_MAX, path

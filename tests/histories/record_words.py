@@ -1,0 +1,77 @@
+"""Records what the zoo says to its visitors, to its neighbours and to itself; see `record`."""
+
+from datetime import timedelta
+
+from orchestrator.client.schedule_spec import (
+    Schedule,
+    ScheduleAction,
+    ScheduleIntervalSpec,
+    ScheduleSpec,
+)
+from orchestrator.client.schedules import schedule_definition
+from orchestrator.core.schedule import SCHEDULE_TYPE
+from orchestrator.payloads import PydanticCodec
+from orchestrator.store.ports import Kind
+from tests.engine.world import World
+from tests.histories.record import pass_time, recording, run_zoo, zoo_world
+
+
+@recording("zoo-told")
+def told() -> World:
+    world = run_zoo("zoo-told")
+    for word in ("polly", "r2d2", "rude"):
+        world.update("learn", word)
+        world.settle()
+    world.update("unlearn")
+    world.signal("hungry", {"for": "seeds"})
+    world.settle()
+    pass_time(world, 60_000)
+    return world
+
+
+def _neighbours() -> World:
+    world = zoo_world()
+    world.start("zoo-child", "slow", id="zoo-other")
+    world.start("zoo-child", "slow", id="zoo-slow")
+    world.settle()
+    world.start("zoo-neighbour")
+    world.settle()
+    return world
+
+
+recording("zoo-neighbour")(_neighbours)
+recording("zoo-other", id="zoo-other")(_neighbours)
+recording("zoo-slow", id="zoo-slow")(_neighbours)
+
+
+@recording("zoo-round")
+def round_and_round() -> World:
+    world = run_zoo("zoo-round", 1)
+    for _ in range(3):
+        world.signal("lap")
+        world.settle()
+    return world
+
+
+@recording("zoo-patched")
+def patched() -> World:
+    return run_zoo("zoo-patched")
+
+
+@recording("zoo-schedule", id="orc-schedule:feed")
+def schedule() -> World:
+    world = zoo_world()
+    codec = PydanticCodec()
+    world.deploy(schedule_definition(codec))
+    spec = ScheduleSpec(intervals=[ScheduleIntervalSpec(timedelta(hours=1))])
+    made = Schedule(action=ScheduleAction(workflow="zoo-patched"), spec=spec)
+    world.start(SCHEDULE_TYPE, "feed", made.as_json(codec), id="orc-schedule:feed")
+    world.settle()
+    pass_time(world, 7_200_000)
+    world.post(
+        Kind.SIGNAL,
+        {"signal": "command", "signal_id": "p", "payload": {"do": "pause", "note": "closed"}},
+        id="orc-schedule:feed",
+    )
+    world.settle()
+    return world

@@ -90,7 +90,8 @@ def replay_history(
         )
 
     if definition is None:
-        message = why_unknown(registry, header.workflow, header.version)
+        version = started.version if isinstance(started, RunStarted) else header.version
+        message = why_unknown(registry, header.workflow, version)
         return result(ReplayStatus.UNKNOWN, message)
     try:
         _replay(definition, history, watch)

@@ -17,7 +17,7 @@ from celery import Celery
 from redis import Redis
 
 from orchestrator.blobs import DirectoryBlobs
-from orchestrator.client import exporting, listing
+from orchestrator.client import draining, exporting, listing
 from orchestrator.client.address import broker_url, is_same_place, store_url_of_broker
 from orchestrator.client.aio import AsyncRuns
 from orchestrator.client.batch import Batch, BatchOptions
@@ -340,6 +340,11 @@ class Orchestrator:
         return run_in_place(
             exporting.export_open(self._connection.sessions.blocking(), folder, type)
         )
+
+    def drain(self, *, type: str | None = None, patches: Sequence[str] = ()) -> draining.Drain:
+        """Return which versions and patches open runs need; see `client.draining`."""
+        work = draining.drain(self._connection.sessions.blocking(), type, patches)
+        return run_in_place(work)
 
     def schedule(self, id: str) -> ScheduleHandle:
         """Return a handle on a schedule, to make it or to tell it something.  Reaches nothing."""

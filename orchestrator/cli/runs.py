@@ -13,6 +13,7 @@ from orchestrator.cli import messages, tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.batch import batch
 from orchestrator.cli.checks import check
+from orchestrator.cli.draining import drain
 from orchestrator.cli.errors import EXIT_NO, Refusal, worded
 from orchestrator.cli.finding import count, describe, list_, reindex
 from orchestrator.cli.keys import rotate_keys, shred
@@ -248,6 +249,7 @@ workflow.add_command(rotate_keys)
 workflow.add_command(export)
 workflow.add_command(replay)
 workflow.add_command(check)
+workflow.add_command(drain)
 workflow.add_command(messages.update)
 workflow.add_command(messages.signal_with_start)
 for each in (lineage, list_, count, batch, reindex, describe):

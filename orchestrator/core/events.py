@@ -325,11 +325,13 @@ class PatchMarked(Event):
     """The run takes the new branch of `patch` from `activation` on; see `core.patches`.
 
     One that is `deprecated` may be missing in the code: nothing asks for the patch any more.
+    `is_late`: the run was told before that the patch is off, and took the old branch.
     """
 
     patch: str
     activation: int
     deprecated: bool = _untold(False)  # noqa: FBT003 - a field's default
+    is_late: bool = _untold(False)  # noqa: FBT003
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,7 @@ def workflow(ctx: click.Context) -> None:
     help="One positional argument as JSON, @file or -; repeat it for more.",
 )
 @click.option("--id", "workflow_id", help="The workflow id; else one is made up.")
+@click.option("--version", help="Of the workflow; else the default one.")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
 @click.option("--timeout", type=float, help="Seconds to wait at most.")
 @said_options
@@ -67,6 +68,7 @@ def start(  # noqa: PLR0913 - one parameter per option
     name: str,
     inputs: Sequence[Json],
     workflow_id: str | None,
+    version: str | None,
     wait: bool,
     timeout: float | None,
     as_json: bool,
@@ -74,7 +76,7 @@ def start(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Start a run of workflow NAME."""
     orchestrator = _orchestrator(ctx)
-    bound = orchestrator.get_workflow(name).options(**settings_of(**said))
+    bound = orchestrator.get_workflow(name, version).options(**settings_of(**said))
     handle = bound.apply_async(inputs, task_id=workflow_id)
     if wait:
         result = orchestrator.codec.encode(handle.result(timeout))

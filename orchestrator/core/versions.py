@@ -23,13 +23,15 @@ PINNED, AUTO_UPGRADE = "pinned", "auto_upgrade"
 VERSIONINGS = (PINNED, AUTO_UPGRADE)
 
 
-def to_start(registry: Registry, name: str, version: str = "") -> WorkflowDefinition | None:
+def to_start(
+    registry: Registry, name: str, version: str | None = None
+) -> WorkflowDefinition | None:
     """Return the code that a new run begins with (V1); None where it is not here.
 
     The next run of a chain, a child and a scheduled run are new runs too.
     """
     default = registry.get(name)
-    if default is None or not version:
+    if default is None or version is None:
         return default
     return find_version(default, version)
 
@@ -37,7 +39,7 @@ def to_start(registry: Registry, name: str, version: str = "") -> WorkflowDefini
 def named_version(registry: Registry, started: WorkflowDefinition) -> dict[str, Json]:
     """Return what a start's body says of the version: nothing where the default one is started."""
     default = registry.get(started.name)
-    if default is None or default.version == started.version or not started.version:
+    if default is None or default.version == started.version:
         return {}
     return {"version": started.version}
 
@@ -54,9 +56,11 @@ def of_version(
     default = registry.get(name)
     if default is None:
         return None
-    if default.versioning == AUTO_UPGRADE and not is_pinned:
-        return default
     found = find_version(default, version)
+    if is_pinned:
+        return found
+    if default.versioning == AUTO_UPGRADE:
+        return default
     if found is None and not (version and default.version):
         return default
     return found

@@ -30,10 +30,9 @@ class Mail:
             self._turn.reject("start", "the run has already started")
             return
         name = str(body.get("workflow"))
-        version = str(body.get("version") or "")
-        definition = to_start(self._turn.tools.registry, name, version)
-        is_pinned = bool(version)
-        version = definition.version if definition else version
+        named = str(body["version"]) if "version" in body else None
+        definition = to_start(self._turn.tools.registry, name, named)
+        version = definition.version if definition else named or ""
         args, kwargs = body.get("args") or [], body.get("kwargs") or {}
         scheduled = body.get("scheduled")
         assert isinstance(args, list)
@@ -43,7 +42,7 @@ class Mail:
                 at_ms=self._turn.at_ms,
                 workflow=name,
                 version=version,
-                is_pinned=is_pinned,
+                is_pinned=named is not None,
                 args=args,
                 kwargs=kwargs,
                 seed=f"{self._turn.tools.rng.getrandbits(128):032x}",

@@ -64,11 +64,13 @@ def test_a_run_whose_start_named_its_version_is_not_taken_over() -> None:
     registry = versions("1", "2", versioning="auto_upgrade")
     assert carries_on(registry, "1", is_pinned=True) == "1"
     assert carries_on(registry, "0", is_pinned=True) is None
+    assert carries_on(registry, "", is_pinned=True) is None
+    assert carries_on(versions("", "2"), "", is_pinned=True) == ""
 
 
 def test_a_new_run_begins_under_the_default_or_the_named_version() -> None:
     registry = versions("1", "2")
-    found = [to_start(registry, "order", name) for name in ("", "1", "2", "3")]
+    found = [to_start(registry, "order", name) for name in (None, "1", "2", "3")]
     assert [each and each.version for each in found] == ["2", "1", "2", None]
     assert to_start(registry, "odrer") is None
 

@@ -29,7 +29,12 @@ from orchestrator.client.listing import LIST_LIMIT, RunPage, Where
 from orchestrator.client.messages import Target
 from orchestrator.client.on_loop import ClientStoreOnLoop
 from orchestrator.client.port import run_in_place
-from orchestrator.client.registration import WorkflowOptions, define, register
+from orchestrator.client.registration import (
+    WorkflowOptions,
+    WorkflowSettings,
+    define,
+    register,
+)
 from orchestrator.client.reindexing import Reindexed, reindex
 from orchestrator.client.schedules import (
     ScheduleDescription,
@@ -43,7 +48,6 @@ from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
 from orchestrator.core.limits import BATCH_RPS_DEFAULT
 from orchestrator.core.schedule import SCHEDULE_TYPE
-from orchestrator.core.versions import PINNED
 from orchestrator.engine.ports import ErasableBlobs
 from orchestrator.payloads import PydanticCodec
 from orchestrator.sealing import housekeeping
@@ -180,57 +184,26 @@ class Orchestrator:
 
     @overload
     def workflow(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        version: str = "",
-        signals: Mapping[str, Any] | None = None,
-        failure_types: tuple[type[BaseException], ...] = (),
-        bugs_fail: bool = False,
-        versioning: str = PINNED,
-        default: bool = False,
+        self, /, **told: Unpack[WorkflowSettings]
     ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
 
-    def workflow(  # noqa: PLR0913 - what a workflow may be told
+    def workflow(
         self,
         function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
         /,
-        *,
-        name: str | None = None,
-        version: str = "",
-        signals: Mapping[str, Any] | None = None,
-        failure_types: tuple[type[BaseException], ...] = (),
-        bugs_fail: bool = False,
-        versioning: str = PINNED,
-        default: bool = False,
+        **told: Unpack[WorkflowSettings],
     ) -> Any:
         """Register an ``async def`` as a workflow; bare, or with options.
 
         Args:
             function: At the top of a module.  Its annotated parameters are the input, its
                 annotated result the output; both are validated.
-            name: Under which histories know it; the function's own unless given.
-            version: See `WorkflowDefinition`, also for the others.
-            signals: See there.
-            failure_types: See there.
-            bugs_fail: See there.
-            versioning: Whether it takes over open runs of other versions, once it is the default
-                one: "auto_upgrade", or "pinned"; see `core.versions`.
-            default: New runs begin under this version; else under the one registered last.
+            told: See `WorkflowSettings`.
 
         Raises:
             ConfigurationError: It cannot be a workflow, or its name and version are taken.
         """
-        options = WorkflowOptions(
-            name=name,
-            version=version,
-            signals=signals,
-            failure_types=failure_types,
-            bugs_fail=bugs_fail,
-            versioning=versioning,
-            default=default,
-        )
+        options = WorkflowOptions(**told)
         if function is None:
             return functools.partial(self._registered, options)
         return self._registered(options, function)

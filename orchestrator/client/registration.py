@@ -12,7 +12,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from orchestrator.client.workflow import EncodeInput
 from orchestrator.core.definition import Codec, WorkflowDefinition
@@ -22,9 +22,27 @@ from orchestrator.core.versions import PINNED, VERSIONINGS
 from orchestrator.payloads import InputCodec
 
 
+class WorkflowSettings(TypedDict, total=False):
+    """What `Orchestrator.workflow` may be told; see `core.definition.WorkflowDefinition` for most.
+
+    name: Under which histories know it; the function's own unless given.
+    versioning: Whether it takes over open runs of other versions, once it is the default one:
+        "auto_upgrade", or "pinned"; see `core.versions`.
+    default: New runs begin under this version; else under the one registered last.
+    """
+
+    name: str | None
+    version: str
+    signals: Mapping[str, Any] | None
+    failure_types: tuple[type[BaseException], ...]
+    bugs_fail: bool
+    versioning: str
+    default: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowOptions:
-    """What `Orchestrator.workflow` may be told; see `core.definition.WorkflowDefinition`."""
+    """What `Orchestrator.workflow` was told; see `WorkflowSettings`."""
 
     name: str | None = None
     version: str = ""

@@ -335,6 +335,14 @@ class PatchMarked(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SideEffectRecorded(Event):
+    """What a function outside of the workflow returned; see `core.side_effects`."""
+
+    side_effect: int
+    value: Json = _untold(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignalRefused(Event):
     """The workflow asked for a signal and could not take the payload it found; it waits on."""
 
@@ -503,6 +511,7 @@ Command: TypeAlias = Union[
     TimerCancelled,
     GeneratorOpened,
     PatchMarked,
+    SideEffectRecorded,
     SignalRefused,
     UpdateAccepted,
     UpdateRejected,

@@ -73,7 +73,9 @@ BAD: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("attributes", "reason"), BAD, ids=lambda part: part[:40] if isinstance(part, str) else "")
+@pytest.mark.parametrize(
+    ("attributes", "reason"), BAD, ids=lambda part: part[:40] if isinstance(part, str) else ""
+)
 def test_what_cannot_be_an_attribute_is_refused_in_one_sentence(
     attributes: Any, reason: str
 ) -> None:

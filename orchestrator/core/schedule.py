@@ -7,18 +7,25 @@ SC3  A start is a child's: ordered once, in the commit that notes the instant, u
      follows from the instant.  A run is left alone when its schedule ends.
 SC4  An instant leads to a start, waits in the buffer, or is counted: as missed (older than the
      catch-up window), as skipped (another run is open) or as dropped (the buffer is full).
+SC5  Before its history grows long it goes on as new, between two requests for instants: what it
+     counts, what waits and which of its runs are open goes over, and those are awaited as any run
+     awaits another.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, NoReturn
 
+from orchestrator.core.child_call import continue_as_new
 from orchestrator.core.children import Child, ChildOrder
 from orchestrator.core.context import current, now, publish, wait_condition
+from orchestrator.core.errors import ExternalWorkflowError
 from orchestrator.core.events import ChildFailed
 from orchestrator.core.execution import Execution
-from orchestrator.core.limits import SCHEDULE_BUFFER_MAX
+from orchestrator.core.external_handle import external
+from orchestrator.core.limits import HISTORY_EVENTS_SUGGESTED, SCHEDULE_BUFFER_MAX
 from orchestrator.core.signals import on_signal
 
 #: The workflow type, what its ids begin with, and the signal that carries its commands.
@@ -36,27 +43,40 @@ def stamp(at_ms: int) -> str:
     return f"{text}.{at_ms % 1000:03d}Z" if at_ms % 1000 else f"{text}Z"
 
 
-async def schedule(schedule_id: str, config: dict[str, Any]) -> None:
-    """Run schedule `schedule_id` until it is deleted; `config` is `client.schedule_spec`'s JSON."""
-    await _Scheduler(current("schedule"), schedule_id, config).run()
+async def schedule(
+    schedule_id: str, config: dict[str, Any], carried: dict[str, Any] | None = None
+) -> None:
+    """Run schedule `schedule_id` until it is deleted; `config` is `client.schedule_spec`'s JSON.
+
+    `carried` is what the run before leaves to this one (SC5).
+    """
+    await _Scheduler(current("schedule"), schedule_id, config, carried or {}).run()
 
 
 class _Scheduler:
-    def __init__(self, execution: Execution, schedule_id: str, config: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        execution: Execution,
+        schedule_id: str,
+        config: dict[str, Any],
+        carried: dict[str, Any],
+    ) -> None:
         self._execution = execution
         self._id = schedule_id
         self._config = dict(config)
-        self._cursor_ms = self._now_ms
-        self._open: dict[int, Child] = {}
-        self._count = 0
-        self._buffer: list[list[Any]] = []
+        self._cursor_ms: int = carried.get("cursor_ms", self._now_ms)
+        #: Runs that are open, by id; None for those that a run before this one has started.
+        self._open: dict[str, Child | None] = dict.fromkeys(carried.get("open", []))
+        self._buffer: list[list[Any]] = list(carried.get("buffer", []))
         self._backfills: list[dict[str, Any]] = []
         self._is_changed = False
         self._is_deleted = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._counts = dict.fromkeys(("actions", "missed", "skipped", "dropped", "refused"), 0)
+        names = ("actions", "missed", "skipped", "dropped", "refused")
+        self._counts: dict[str, int] = carried.get("counts") or dict.fromkeys(names, 0)
+        recent = list(carried.get("recent", []))
         self._state: dict[str, Any] = publish(
-            {"schedule": self._config, "recent": [], "next": [], "problem": "", **self._counts}
+            {"schedule": self._config, "recent": recent, "next": [], "problem": "", **self._counts}
         )
         self._show()
 
@@ -66,7 +86,11 @@ class _Scheduler:
 
     async def run(self) -> None:
         on_signal(SCHEDULE_SIGNAL)(self._take)
+        for run_id in list(self._open):
+            self._spawn(self._follow_elsewhere(run_id))
         while not self._is_deleted:
+            if self._execution.seq >= HISTORY_EVENTS_SUGGESTED and not self._backfills:
+                self._go_on()
             self._is_changed = False
             await self._backfill()
             times = [] if self._is_resting else await self._ask(self._config["spec"])
@@ -80,6 +104,17 @@ class _Scheduler:
                 self._state["next"] = []
                 if not times:
                     await wait_condition(lambda: self._is_changed)
+
+    def _go_on(self) -> NoReturn:
+        """Go on as new (SC5)."""
+        carried = {
+            "cursor_ms": self._cursor_ms,
+            "open": list(self._open),
+            "buffer": self._buffer,
+            "counts": self._counts,
+            "recent": self._state["recent"],
+        }
+        continue_as_new(self._id, self._config, carried)
 
     @property
     def _is_resting(self) -> bool:
@@ -142,8 +177,12 @@ class _Scheduler:
         elif overlap in ("cancel_other", "terminate_other"):
             self._counts["skipped"] += len(self._buffer)
             self._buffer = [[at_ms, overlap]]
-            for child in self._open.values():
-                self._execution.cancel_child(child, terminate=overlap == "terminate_other")
+            for run_id, child in self._open.items():
+                if child is None:
+                    # Only a parent may terminate; whoever is not its parent may ask it to stop.
+                    self._spawn(self._ask_to_stop(run_id, overlap))
+                else:
+                    self._execution.cancel_child(child, terminate=overlap == "terminate_other")
         elif len(self._buffer) >= SCHEDULE_BUFFER_MAX:
             self._counts["dropped"] += 1
         else:
@@ -160,25 +199,44 @@ class _Scheduler:
             scheduled={"schedule": self._id, "at_ms": at_ms},
         )
         child = self._execution.order_child(order, self._id)
-        self._open[child.number] = child
+        self._open[child.id] = child
         self._counts["actions"] += 1
         recent = [*self._state["recent"], {"id": child.id, "at_ms": at_ms, "status": "running"}]
         self._state["recent"] = recent[-_RECENT_MAX:]
-        task = asyncio.get_running_loop().create_task(self._follow(child))
+        self._spawn(self._follow(child))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _follow(self, child: Child) -> None:
         await asyncio.shield(child.future)
-        del self._open[child.number]
-        failed = child.outcome if isinstance(child.outcome, ChildFailed) else None
+        failed = isinstance(child.outcome, ChildFailed)
+        self._ended(child.id, child.outcome.kind if failed else "completed")  # type: ignore[union-attr]
+
+    async def _ask_to_stop(self, run_id: str, overlap: str) -> None:
+        # One that has ended meanwhile needs no asking.
+        with suppress(ExternalWorkflowError):
+            await external(run_id).cancel(f"schedule {self._id}: {overlap}")
+
+    async def _follow_elsewhere(self, run_id: str) -> None:
+        try:
+            await external(run_id).result()
+        except ExternalWorkflowError as error:
+            self._ended(run_id, error.status)
+        else:
+            self._ended(run_id, "completed")
+
+    def _ended(self, run_id: str, status: str) -> None:
+        self._open.pop(run_id, None)
         for each in self._state["recent"]:
-            if each["id"] == child.id and each["status"] == "running":
-                each["status"] = failed.kind if failed else "completed"
-        if failed and failed.kind == "refused":
+            if each["id"] == run_id and each["status"] == "running":
+                each["status"] = status
+        if status == "refused":
             self._counts["refused"] += 1
-        if failed and failed.kind == "failed" and self._config["pause_on_failure"]:
-            self._pause(f"paused as {child.id} failed")
+        if status == "failed" and self._config["pause_on_failure"]:
+            self._pause(f"paused as {run_id} failed")
         while self._buffer and not self._open:
             self._start(self._buffer.pop(0)[0])
         self._show()
@@ -218,6 +276,6 @@ class _Scheduler:
         self._state.update(
             self._counts,
             schedule=self._config,
-            running=[child.id for child in self._open.values()],
+            running=list(self._open),
             buffered=len(self._buffer),
         )

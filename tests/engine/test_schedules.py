@@ -288,3 +288,43 @@ def test_a_deleted_schedule_leaves_its_runs_alone() -> None:
     tell(world, "delete")
     assert world.status(ID) == "completed"
     assert world.status(started_ids(world)[0]) == "running"
+
+
+def test_a_schedule_goes_on_as_new_before_its_history_grows_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orchestrator.core.schedule.HISTORY_EVENTS_SUGGESTED", 60)
+    world = scheduled("quick")
+    minutes(world, 300)
+    run = int(world.row(ID)["run"])
+    assert run > 2
+    assert state(world)["actions"] == 300
+    assert state(world)["missed"] == 0
+    due = [at for number in range(1, run + 1) for at in _instants_of(world, number)]
+    assert due == sorted(set(due))
+    assert len(due) == 300
+    world.check_chain(ID, run)
+
+
+def test_a_run_that_is_open_when_its_schedule_goes_on_still_counts_as_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orchestrator.core.schedule.HISTORY_EVENTS_SUGGESTED", 8)
+    world = scheduled("patient", pause_on_failure=True)
+    minutes(world, 120)
+    assert int(world.row(ID)["run"]) > 1
+    (running,) = state(world)["running"]
+    assert state(world)["actions"] == 1
+    world.signal("end", id=running)
+    world.settle()
+    assert state(world)["running"] == []
+    minutes(world, 1)
+    assert state(world)["actions"] == 2
+
+
+def _instants_of(world: World, run: int) -> list[int]:
+    return [
+        int(str(event.scheduled["at_ms"]))
+        for event in world.events(ID, run)
+        if isinstance(event, e.ChildScheduled)
+    ]

@@ -16,10 +16,12 @@ from pathlib import Path
 
 from orchestrator.app import Orchestrator
 from orchestrator.client.history_file import RecordedHistory, history_files
+from orchestrator.client.schedules import schedule_definition
 from orchestrator.core import guard
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError
 from orchestrator.core.limits import ACTIVATION_MS_MAX
+from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.engine.watchdog import Watchdog
 from orchestrator.replaying.one import Source, replay_source
 from orchestrator.replaying.results import ReplayReport, ReplayResult, ReplayStatus
@@ -57,7 +59,9 @@ class Replayer:
             )
         self._orchestrator = workflows if isinstance(workflows, Orchestrator) else None
         self._registry = (
-            workflows.registry if isinstance(workflows, Orchestrator) else dict(workflows)
+            {**workflows.registry, SCHEDULE_TYPE: schedule_definition(workflows.codec)}
+            if isinstance(workflows, Orchestrator)
+            else dict(workflows)
         )
         self._jobs = jobs
         self._fail_fast = fail_fast

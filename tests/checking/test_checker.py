@@ -300,3 +300,21 @@ def test_versions_beside_the_default_one_are_looked_at_too(
     old = definition(module.before, "run", version="1")
     found = check({"run": replace(definition(module.run, "run", version="2"), others=(old,))})
     assert [(one.code, one.workflow) for one in found] == [("ORC101", "run")]
+
+
+def test_what_a_side_effect_does_is_its_own_business(checked: Check) -> None:
+    found = checked(
+        """
+        import time
+        from orchestrator import workflow
+
+        def look():
+            return open("/etc/hostname").read()
+
+        async def run():
+            workflow.side_effect(look)
+            workflow.side_effect(lambda: time.time())
+            return time.time()
+        """
+    )
+    assert [(one.code, one.line) for one in found] == [("ORC101", 11)]

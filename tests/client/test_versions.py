@@ -31,7 +31,7 @@ def store() -> MemoryStore:
 @pytest.fixture
 def orc(store: MemoryStore) -> Iterator[Orchestrator]:
     app = Celery("shop", broker="redis://127.0.0.1:1/0", set_as_current=False)
-    yield Orchestrator(app, store=store)  # type: ignore[arg-type]
+    yield Orchestrator(app, store=store)
     app.close()
 
 

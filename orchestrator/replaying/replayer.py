@@ -56,8 +56,8 @@ class Replayer:
                 "jobs of the replayer", str(jobs), "this system cannot fork processes: use 1"
             )
         self._orchestrator = workflows if isinstance(workflows, Orchestrator) else None
-        self._registry = (
-            workflows.registry if isinstance(workflows, Orchestrator) else dict(workflows)
+        self._registry = dict(
+            workflows.driven if isinstance(workflows, Orchestrator) else workflows
         )
         self._jobs = jobs
         self._fail_fast = fail_fast

@@ -153,6 +153,11 @@ class Orchestrator:
         return MappingProxyType(self._definitions)
 
     @property
+    def driven(self) -> Mapping[str, WorkflowDefinition]:
+        """What an engine of this app drives, by name: its workflows, and schedules."""
+        return ChainMap({SCHEDULE_TYPE: schedule_definition(self.codec)}, self._definitions)
+
+    @property
     def store(self) -> Store:
         """The store, connected at the first use."""
         return self._connection.store
@@ -340,8 +345,7 @@ class Orchestrator:
             seal.check()
         return Engine(
             store=store,
-            # Every engine drives schedules; they are no workflows of the app.
-            registry=ChainMap({SCHEDULE_TYPE: schedule_definition(self.codec)}, self._definitions),
+            registry=self.driven,
             dispatcher=CeleryDispatcher(self.app, seal=seal.text if seal else None),
             blobs=self.blobs,
             local=ThreadedLocalRunner(self.app, self.codec, self.blobs),

@@ -16,12 +16,10 @@ from pathlib import Path
 
 from orchestrator.app import Orchestrator
 from orchestrator.client.history_file import RecordedHistory, history_files
-from orchestrator.client.schedules import schedule_definition
 from orchestrator.core import guard
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError
 from orchestrator.core.limits import ACTIVATION_MS_MAX
-from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.engine.watchdog import Watchdog
 from orchestrator.replaying.one import Source, replay_source
 from orchestrator.replaying.results import ReplayReport, ReplayResult, ReplayStatus
@@ -58,10 +56,8 @@ class Replayer:
                 "jobs of the replayer", str(jobs), "this system cannot fork processes: use 1"
             )
         self._orchestrator = workflows if isinstance(workflows, Orchestrator) else None
-        self._registry = (
-            {**workflows.registry, SCHEDULE_TYPE: schedule_definition(workflows.codec)}
-            if isinstance(workflows, Orchestrator)
-            else dict(workflows)
+        self._registry = dict(
+            workflows.driven if isinstance(workflows, Orchestrator) else workflows
         )
         self._jobs = jobs
         self._fail_fast = fail_fast

@@ -2,8 +2,7 @@
 
 SP1  Of an event everything is sealed that is not named `CLEAR`: an event of a later version, or a
      field that is added, is sealed until somebody decides otherwise.
-SP2  Of a message's body only `BODY_PARTS` are sealed: the scripts of the store, and whoever looks
-     after the inbox, read the rest.
+SP2  Of a message's body likewise everything that is not named `CLEAR_IN_BODIES`.
 SP3  What is sealed together is one ciphertext that names its scope; opened, it is what it was.
 """
 
@@ -29,21 +28,8 @@ CLEAR = frozenset(
         *("search_attributes", "attributes"),
     }
 )
-#: Of bodies of inbox entries, letters and outcomes.
-BODY_PARTS = frozenset(
-    {
-        "args",
-        "kwargs",
-        "payload",
-        "result",
-        "failure",
-        "memo",
-        "details",
-        "ok",
-        "message",
-        *("carried", "summary"),
-    }
-)
+#: Of bodies of inbox entries, letters and outcomes, beside those.
+CLEAR_IN_BODIES = CLEAR | {"query", "reply_to", "deadline_ms", "status", "asker"}
 #: Of a run's row, each a JSON text.
 ROW_PARTS = ("state", "result", "failure", "memo", "summary", "details", "current_details")
 
@@ -133,7 +119,7 @@ def unseal_event(data: bytes, codec: PayloadCodec) -> bytes:
 
 def seal_body(body: Mapping[str, Json], codec: PayloadCodec, scope: str) -> dict[str, Json]:
     """Return a message's body with its payloads sealed (SP2)."""
-    return seal(body, BODY_PARTS.__contains__, codec, scope)
+    return seal(body, lambda name: name not in CLEAR_IN_BODIES, codec, scope)
 
 
 def seal_text(text: str, codec: PayloadCodec, scope: str) -> str:

@@ -117,11 +117,17 @@ class SealedStore:
     # --- clients ---------------------------------------------------------------------------------
 
     def start(
-        self, workflow_id: str, *, request_id: str, body: Mapping[str, Json], **more: Any
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
     ) -> Start:
         """See `ClientStore.start`."""
+        sealed = None if message is None else (message[0], self._sealed(message[1]))
         started: Start = self._store.start(
-            workflow_id, request_id=request_id, body=self._sealed(body), **more
+            workflow_id, request_id=request_id, body=self._sealed(body), message=sealed
         )
         return started
 

@@ -60,7 +60,7 @@ class WorkflowEnvironment:
             self._store,
             self._workers,
             self._blobs,
-            self._orc.registry,
+            self._orc.driven,
             replays=replay_every_turn,
             raises_blocked=raise_blocked,
         )

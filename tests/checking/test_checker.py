@@ -261,7 +261,14 @@ def test_a_comment_that_says_too_little_silences_nothing(
 
 
 def test_the_applications_and_the_zoo_are_clean_but_for_what_they_mean() -> None:
-    assert check(sagas.orc.registry) == []
+    # Other tests of this process may have given the app workflows of their own.
+    own = {
+        name: definition
+        for name, definition in sagas.orc.registry.items()
+        if definition.function.__module__.startswith("sagas.")
+    }
+    assert own
+    assert check(own) == []
     # It cancels a child of its own and awaits that.
     assert [finding.code for finding in check(zoo.orc.registry)] == ["ORC107"]
 

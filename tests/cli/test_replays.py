@@ -164,4 +164,6 @@ def test_celery_knows_the_command_and_needs_no_broker_for_files(tmp_path: Path) 
     stack.needs_entry_points()
     found = stack.run("workflow", "replay", LARGE, broker="redis://127.0.0.1:1/0", cwd=tmp_path)
     assert found.returncode == 1
-    assert "no workflow is named 'zoo-large' here; known: sums, waiting" in found.stdout
+    assert (
+        "no workflow is named 'zoo-large' here; known: orc-schedule, sums, waiting" in found.stdout
+    )

@@ -1,9 +1,9 @@
 """Deployment versions as Temporal's features have them, by their names.
 
-Source: temporalio/features, features/deployment_versioning.  There a version is a build of a worker,
-here of one workflow: several of them stand in one app, and every orchestrator that has them all
-carries on every run.  Not here: ``routing_with_ramp``.  Which share of new runs begins under the
-next version is the caller's choice, who starts that version's own workflow object.
+Source: temporalio/features, features/deployment_versioning.  There a version is a build of a
+worker, here of one workflow: several of them stand in one app, and every orchestrator that has
+them all carries on every run.  Not here: ``routing_with_ramp``.  Which share of new runs begins
+under the next version is the caller's choice, who starts that version's own workflow object.
 """
 
 from dataclasses import replace
@@ -46,9 +46,9 @@ def result_across_a_deployment(versioning: str, version: str = "") -> tuple[Any,
     """Start under 1.0, make 2.0 current, and let the run end."""
     world = World(deployment(versioning, one))
     body: dict[str, Any] = {"workflow": "flow", "args": [], "kwargs": {}, "request_id": "r"}
-    world.store.start(
-        "w", request_id="r", body={**body, **({"version": version} if version else {})}
-    )
+    if version:
+        body["version"] = version
+    world.store.start("w", request_id="r", body=body)
     world.settle()
     world.deploy(deployment(versioning, one, two))
     world.restart()

@@ -225,3 +225,32 @@ def test_event_of_one_run_is_not_taken_for_another_ones(world: SealedWorld) -> N
     world.codec.encode(b"1", scope="w.2")
     with pytest.raises(PayloadSealed, match="not what was sealed"):
         world.codec.decode(sealed, scope="w.2")
+
+
+def test_messages_with_a_start_updates_and_runs_that_go_on_are_sealed_too() -> None:
+    async def going(card: str, laps: int = 2) -> str:
+        @workflow.on_update("tell")
+        async def tell(more: str) -> str:
+            return f"{card} {more}"
+
+        said = await workflow.signal("told")
+        if laps:
+            workflow.upsert_memo({"card": card})
+            workflow.continue_as_new(card, laps - 1)
+        return f"{card} {said}"
+
+    world = SealedWorld(going)
+    start: Any = {"workflow": "going", "args": [SECRET], "kwargs": {}, "request_id": "s"}
+    told: Any = {"signal": "told", "signal_id": "1", "payload": SECRET, "with_start": start}
+    world.store.start("w", request_id="s", body=start, message=(Kind.SIGNAL, told))
+    assert not world.is_readable(), "in the inbox"
+    for number in range(3):
+        world.update("tell", f"{SECRET} {number}")
+        world.settle()
+        assert not world.is_readable(), number
+        if number < 2:
+            world.signal("told", SECRET)
+        world.settle()
+        assert not world.is_readable(), number
+    assert world.result() == f"{SECRET} {SECRET}"
+    assert world.row()["run"] == "3"

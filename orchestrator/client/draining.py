@@ -9,7 +9,8 @@ DR2 The old branch of a patch may be needed by an open run of the type that has 
     may have passed the place before the patch was there.  It is needed by a run whose marker is
     late: it has passed another place of the patch on the old branch.  The branch may be deleted,
     and `patched` become `deprecate_patch`, once there are neither.  A run that has not begun needs
-    only what it will find.
+    only what it will find.  A place that was given an old patch's name later is not seen: a new
+    change needs a new name.
 DR3 A marker that is not deprecated needs the call, `patched` or `deprecate_patch`.  The call may be
     removed once no open run has one.
 DR4 Patches are counted by type.  One that no open run has a marker of is not seen here, unless it

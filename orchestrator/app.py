@@ -17,7 +17,7 @@ from celery import Celery
 from redis import Redis
 
 from orchestrator.blobs import DirectoryBlobs
-from orchestrator.client import exporting, listing
+from orchestrator.client import draining, exporting, listing
 from orchestrator.client.address import broker_url, is_same_place, store_url_of_broker
 from orchestrator.client.aio import AsyncRuns
 from orchestrator.client.batch import Batch, BatchOptions
@@ -29,7 +29,12 @@ from orchestrator.client.listing import LIST_LIMIT, RunPage, Where
 from orchestrator.client.messages import Target
 from orchestrator.client.on_loop import ClientStoreOnLoop
 from orchestrator.client.port import run_in_place
-from orchestrator.client.registration import WorkflowOptions, define, register
+from orchestrator.client.registration import (
+    WorkflowOptions,
+    WorkflowSettings,
+    define,
+    register,
+)
 from orchestrator.client.reindexing import Reindexed, reindex
 from orchestrator.client.schedules import (
     ScheduleDescription,
@@ -113,7 +118,7 @@ class Orchestrator:
         self._prefix = prefix
         self._partitions = partitions
         self._definitions: dict[str, WorkflowDefinition] = {}
-        self._workflows: dict[str, Workflow[..., Any]] = {}
+        self._workflows: dict[tuple[str, str], Workflow[..., Any]] = {}
         self._connection = Connection(
             self._open_store,
             # What is sealed is opened with keys from the store: not on somebody's event loop.
@@ -184,48 +189,26 @@ class Orchestrator:
 
     @overload
     def workflow(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        version: str = "",
-        signals: Mapping[str, Any] | None = None,
-        failure_types: tuple[type[BaseException], ...] = (),
-        bugs_fail: bool = False,
+        self, /, **told: Unpack[WorkflowSettings]
     ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
 
     def workflow(
         self,
         function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
         /,
-        *,
-        name: str | None = None,
-        version: str = "",
-        signals: Mapping[str, Any] | None = None,
-        failure_types: tuple[type[BaseException], ...] = (),
-        bugs_fail: bool = False,
+        **told: Unpack[WorkflowSettings],
     ) -> Any:
         """Register an ``async def`` as a workflow; bare, or with options.
 
         Args:
             function: At the top of a module.  Its annotated parameters are the input, its
                 annotated result the output; both are validated.
-            name: Under which histories know it; the function's own unless given.
-            version: See `WorkflowDefinition`, also for the others.
-            signals: See there.
-            failure_types: See there.
-            bugs_fail: See there.
+            told: See `WorkflowSettings`.
 
         Raises:
-            ConfigurationError: It cannot be a workflow, or its name is taken.
+            ConfigurationError: It cannot be a workflow, or its name and version are taken.
         """
-        options = WorkflowOptions(
-            name=name,
-            version=version,
-            signals=signals,
-            failure_types=failure_types,
-            bugs_fail=bugs_fail,
-        )
+        options = WorkflowOptions(**told)
         if function is None:
             return functools.partial(self._registered, options)
         return self._registered(options, function)
@@ -240,18 +223,23 @@ class Orchestrator:
             )
         register(self._definitions, definition)
         workflow = Workflow(function, definition, encode_input, self._connection.sessions)
-        self._workflows[definition.name] = workflow
+        self._workflows[definition.name, definition.version] = workflow
         return workflow
 
-    def get_workflow(self, name: str) -> Workflow[..., Any]:
-        """Return the workflow of that name.
+    def get_workflow(self, name: str, version: str | None = None) -> Workflow[..., Any]:
+        """Return the workflow of that name, in its default version unless another one is named.
 
         Raises:
             UnknownWorkflow: This app has none.
         """
-        if name not in self._workflows:
-            raise UnknownWorkflow(name, tuple(sorted(self._workflows)))
-        return self._workflows[name]
+        known = self._definitions.get(name)
+        if known is not None and version is None:
+            version = known.version
+        found = self._workflows.get((name, version or ""))
+        if found is None:
+            asked = name if known is None else f"{name} version {version}"
+            raise UnknownWorkflow(asked, tuple(sorted({name for name, _ in self._workflows})))
+        return found
 
     # --- runs ------------------------------------------------------------------------------------
 
@@ -330,6 +318,11 @@ class Orchestrator:
         return run_in_place(
             exporting.export_open(self._connection.sessions.blocking(), folder, type)
         )
+
+    def drain(self, *, type: str | None = None, patches: Sequence[str] = ()) -> draining.Drain:
+        """Return which versions and patches open runs need; see `client.draining`."""
+        work = draining.drain(self._connection.sessions.blocking(), type, patches)
+        return run_in_place(work)
 
     def schedule(self, id: str) -> ScheduleHandle:
         """Return a handle on a schedule, to make it or to tell it something.  Reaches nothing."""

@@ -41,6 +41,7 @@ from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.saga import Saga
 from orchestrator.core.saga import Saga as saga
+from orchestrator.core.side_effects import side_effect
 from orchestrator.core.signals import on_signal, signal, signals
 from orchestrator.core.update_face import all_handlers_finished, on_update
 from orchestrator.core.visibility import (
@@ -74,6 +75,7 @@ __all__ = [
     "rng",
     "saga",
     "set_current_details",
+    "side_effect",
     "signal",
     "signals",
     "sleep",

@@ -19,6 +19,7 @@ from orchestrator.checking.reader import Reader
 from orchestrator.checking.sources import Function, Module, find_module, read_module
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError
+from orchestrator.core.versions import every_version
 
 _IGNORE = re.compile(r"#\s*orc:\s*ignore\[(?P<codes>[\w\s,]*)\](?P<reason>.*)")
 #: Decorators of functions that steps are made of.
@@ -37,10 +38,10 @@ def check(
     found: dict[tuple[Path, int, int, str], Finding] = {}
     modules: dict[Path, Module] = {}
     seen: set[tuple[str, int]] = set()
-    for name in sorted(workflows):
-        for finding in _findings_of(workflows[name], seen, modules):
+    for workflow in every_version(workflows):
+        for finding in _findings_of(workflow, seen, modules):
             place = finding.path, finding.line, finding.column, finding.code
-            found.setdefault(place, replace(finding, workflow=name))
+            found.setdefault(place, replace(finding, workflow=workflow.name))
     silenced = [_Comments(module) for module in modules.values()]
     left = [
         finding

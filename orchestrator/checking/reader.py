@@ -117,7 +117,9 @@ class Reader(ast.NodeVisitor):
         self.visit(node.func)
         before = self._is_ordering
         self._is_ordering |= isinstance(node.func, ast.Attribute) and node.func.attr in _ORDERS
-        for part in (*node.args, *node.keywords):
+        # What is handed to side_effect() runs outside of the workflow, and once.
+        given = node.args[1:] if name == f"{_WORKFLOW}.side_effect" else node.args
+        for part in (*given, *node.keywords):
             self.visit(part)
         self._is_ordering = before
 

@@ -13,6 +13,7 @@ from orchestrator.cli import messages, tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.batch import batch
 from orchestrator.cli.checks import check
+from orchestrator.cli.draining import drain
 from orchestrator.cli.errors import EXIT_NO, Refusal, worded
 from orchestrator.cli.finding import count, describe, list_, reindex
 from orchestrator.cli.keys import rotate_keys, shred
@@ -53,6 +54,7 @@ def workflow(ctx: click.Context) -> None:
     help="One positional argument as JSON, @file or -; repeat it for more.",
 )
 @click.option("--id", "workflow_id", help="The workflow id; else one is made up.")
+@click.option("--version", help="Of the workflow; else the default one.")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
 @click.option("--timeout", type=float, help="Seconds to wait at most.")
 @said_options
@@ -66,6 +68,7 @@ def start(  # noqa: PLR0913 - one parameter per option
     name: str,
     inputs: Sequence[Json],
     workflow_id: str | None,
+    version: str | None,
     wait: bool,
     timeout: float | None,
     as_json: bool,
@@ -73,7 +76,7 @@ def start(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Start a run of workflow NAME."""
     orchestrator = _orchestrator(ctx)
-    bound = orchestrator.get_workflow(name).options(**settings_of(**said))
+    bound = orchestrator.get_workflow(name, version).options(**settings_of(**said))
     handle = bound.apply_async(inputs, task_id=workflow_id)
     if wait:
         result = orchestrator.codec.encode(handle.result(timeout))
@@ -248,6 +251,7 @@ workflow.add_command(rotate_keys)
 workflow.add_command(export)
 workflow.add_command(replay)
 workflow.add_command(check)
+workflow.add_command(drain)
 workflow.add_command(messages.update)
 workflow.add_command(messages.signal_with_start)
 for each in (lineage, list_, count, batch, reindex, describe):

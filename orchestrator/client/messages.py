@@ -27,6 +27,7 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.events import CancelRequested, SignalReceived, TerminateRequested
 from orchestrator.core.values import Json
+from orchestrator.core.versions import named_version, of_version
 from orchestrator.payloads import encode_payload
 from orchestrator.store.ports import Kind, Posted, PostedAnswer, RunKey, StartAnswer
 
@@ -69,6 +70,7 @@ async def start(
         "args": args,
         "kwargs": kwargs,
         "request_id": request_id,
+        **named_version(session.registry, definition),
         **(said or {}),
     }
     answer = await session.resend(
@@ -218,7 +220,7 @@ async def _definition_of(session: Session, target: Target) -> WorkflowDefinition
     row = await session.resend(lambda: session.store.find_row(target.workflow_id))
     if row is None:
         raise RunNotFound(target.workflow_id)
-    return session.registry.get(row.get("type", ""))
+    return of_version(session.registry, row.get("type", ""), row.get("version", ""))
 
 
 def signal_payload(

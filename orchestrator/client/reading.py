@@ -43,6 +43,7 @@ from orchestrator.core.events import (
 from orchestrator.core.failure import Failure
 from orchestrator.core.states import RunState
 from orchestrator.core.values import first_head, next_head
+from orchestrator.core.versions import of_version
 from orchestrator.store.ports import RunKey, StoredEvent
 
 T = TypeVar("T")
@@ -213,7 +214,8 @@ async def ridden_out(session: Session, read: Callable[[], Awaitable[T]]) -> T:
 
 
 def _result_of(session: Session, target: Target, summary: RunSummary) -> Any:
-    definition = target.definition or session.registry.get(summary.type)
+    known = of_version(session.registry, summary.type, summary.version)
+    definition = target.definition or known
     value = session.resolved(summary.result)
     try:
         return session.codec.decode(result_type(definition), value)

@@ -2,33 +2,55 @@
 
 W1  A workflow is a plain ``async def`` at the top of a module, so that every process that imports
     the module finds the same one.
-W2  One name is one function.  The same function again (a module that runs as ``__main__`` and is
-    imported as well) replaces itself.
+W2  One name and version is one function.  The same function again (a module that runs as
+    ``__main__`` and is imported as well) replaces itself.
+W3  A name stands for its default version, which holds the others: see `core.versions`.
 """
 
 import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
 
 from orchestrator.client.workflow import EncodeInput
 from orchestrator.core.definition import Codec, WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError
 from orchestrator.core.values import Json
+from orchestrator.core.versions import PINNED, VERSIONINGS
 from orchestrator.payloads import InputCodec
+
+
+class WorkflowSettings(TypedDict, total=False):
+    """What `Orchestrator.workflow` may be told; see `core.definition.WorkflowDefinition` for most.
+
+    name: Under which histories know it; the function's own unless given.
+    versioning: Whether it takes over open runs of other versions, once it is the default one:
+        "auto_upgrade", or "pinned"; see `core.versions`.
+    default: New runs begin under this version; else under the one registered last.
+    """
+
+    name: str | None
+    version: str
+    signals: Mapping[str, Any] | None
+    failure_types: tuple[type[BaseException], ...]
+    bugs_fail: bool
+    versioning: str
+    default: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowOptions:
-    """What `Orchestrator.workflow` may be told; see `core.definition.WorkflowDefinition`."""
+    """What `Orchestrator.workflow` was told; see `WorkflowSettings`."""
 
     name: str | None = None
     version: str = ""
     signals: Mapping[str, Any] | None = None
     failure_types: tuple[type[BaseException], ...] = ()
     bugs_fail: bool = False
+    versioning: str = PINNED
+    default: bool = False
 
 
 def define(
@@ -44,6 +66,12 @@ def define(
     """
     name = options.name if options.name is not None else getattr(function, "__name__", "")
     _check_function(function, name)
+    if options.versioning not in VERSIONINGS:
+        raise ConfigurationError(
+            f"versioning of workflow {name!r}",
+            repr(options.versioning),
+            f"one of {', '.join(VERSIONINGS)} is wanted",
+        )
 
     @functools.cache
     def input_codec() -> InputCodec:
@@ -62,6 +90,8 @@ def define(
         failure_types=options.failure_types,
         bugs_fail=options.bugs_fail,
         fingerprint=_fingerprint(function),
+        versioning=options.versioning,
+        is_default=options.default,
     )
     return definition, lambda args, kwargs: input_codec().encode(args, kwargs)
 
@@ -69,19 +99,36 @@ def define(
 def register(
     registry: MutableMapping[str, WorkflowDefinition], definition: WorkflowDefinition
 ) -> None:
-    """Add `definition` to `registry` (W2).
+    """Add `definition` to `registry`, beside other versions of its name (W2, W3).
 
     Raises:
-        ConfigurationError: Another function has this name.
+        ConfigurationError: Another function has this name and version, or another version was
+            named the default one.
     """
-    known = registry.get(definition.name)
-    if known is not None and _identity(known) != _identity(definition):
+    name = definition.name
+    known = registry.get(name)
+    versions = {} if known is None else {each.version: each for each in (*known.others, known)}
+    same = versions.get(definition.version)
+    if same is not None and _identity(same) != _identity(definition):
         raise ConfigurationError(
-            f"workflow {definition.name!r}",
-            f"it is {_place(known.function)} already",
-            f"name {_place(definition.function)} otherwise: @orc.workflow(name=…)",
+            f"workflow {name!r}" + (f" version {same.version!r}" if same.version else ""),
+            f"it is {_place(same.function)} already",
+            f"give {_place(definition.function)} another name, or a version of its own: "
+            "@orc.workflow(name=…, version=…)",
         )
-    registry[definition.name] = definition
+    # One that is there keeps its place: the last one stays the last.
+    versions[definition.version] = definition
+    named = [each for each in versions.values() if each.is_default]
+    if len(named) > 1:
+        raise ConfigurationError(
+            f"workflow {name!r}",
+            f"versions {' and '.join(repr(each.version) for each in named)} say default=True",
+            "one of them may",
+        )
+    default = named[0] if named else list(versions.values())[-1]
+    del versions[default.version]
+    others = tuple(replace(each, others=()) for each in versions.values())
+    registry[name] = replace(default, others=others)
 
 
 def _check_function(function: Callable[..., Any], name: str) -> None:

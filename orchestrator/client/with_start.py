@@ -14,6 +14,7 @@ from orchestrator.client.session import Session
 from orchestrator.client.updates import Sent
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.values import Json
+from orchestrator.core.versions import named_version
 from orchestrator.core.with_start import WithStart, with_start
 from orchestrator.store.ports import Kind
 
@@ -27,10 +28,14 @@ class ToStart:
     args: list[Json]
     kwargs: dict[str, Json]
 
-    @property
-    def body(self) -> dict[str, Json]:
-        """The body of the start."""
-        return {"workflow": self.definition.name, "args": self.args, "kwargs": self.kwargs}
+    def body(self, session: Session) -> dict[str, Json]:
+        """Return the body of the start."""
+        return {
+            "workflow": self.definition.name,
+            "args": self.args,
+            "kwargs": self.kwargs,
+            **named_version(session.registry, self.definition),
+        }
 
 
 async def signal_with_start(
@@ -48,7 +53,9 @@ async def signal_with_start(
         "signal_id": signal_id or new_request_id(),
         "payload": encoded,
     }
-    return await _send(session, start, Kind.SIGNAL, with_start(new_request_id(), start.body, body))
+    return await _send(
+        session, start, Kind.SIGNAL, with_start(new_request_id(), start.body(session), body)
+    )
 
 
 async def update_with_start(
@@ -62,7 +69,7 @@ async def update_with_start(
     """
     update_id = update_id or new_request_id()
     body = updates.body_of(session, name, args, update_id)
-    both = with_start(new_request_id(), start.body, body)
+    both = with_start(new_request_id(), start.body(session), body)
     target = await _send(session, start, Kind.UPDATE, both)
     return Sent(target=target, name=name, update_id=update_id, with_start=both)
 

@@ -47,6 +47,10 @@ class WorkflowDefinition:
             blocked, not failed.
         bugs_fail: Take no exception for a bug: all of them fail the run.
         fingerprint: Digest of the source, hex; "" where there is none.
+        versioning: Whether this version, where it is the default one, takes over the open runs of
+            the others: "pinned" or "auto_upgrade"; see `core.versions`.
+        is_default: Whether it was named the default one.
+        others: The versions beside this one, which is the default.
     """
 
     name: str
@@ -58,6 +62,9 @@ class WorkflowDefinition:
     failure_types: tuple[type[BaseException], ...] = ()
     bugs_fail: bool = False
     fingerprint: str = field(default="", compare=False)
+    versioning: str = "pinned"
+    is_default: bool = False
+    others: tuple["WorkflowDefinition", ...] = field(default=(), compare=False, repr=False)
 
 
 class StepTarget(Protocol):

@@ -47,6 +47,7 @@ class RunStarted(Event):
     continues another names the one before it and the first of the chain, and `seen`: digests of
     the ids of signals that the chain has taken lately, and `watchers`: who waits for its end.
     `search_attributes`, `memo`, `summary` and `details`: see `core.search_attributes`.
+    `is_pinned`: whoever started it named the version; see `core.versions`.
     """
 
     workflow: str
@@ -70,6 +71,7 @@ class RunStarted(Event):
     details: str = ""
     #: {} or ``{"schedule": id, "at_ms": instant}``: which schedule started it, and for when.
     scheduled: dict[str, Json] = field(default_factory=dict)
+    is_pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,11 +325,21 @@ class PatchMarked(Event):
     """The run takes the new branch of `patch` from `activation` on; see `core.patches`.
 
     One that is `deprecated` may be missing in the code: nothing asks for the patch any more.
+    `is_late`: the run was told before that the patch is off, and took the old branch.
     """
 
     patch: str
     activation: int
     deprecated: bool = _untold(False)  # noqa: FBT003 - a field's default
+    is_late: bool = _untold(False)  # noqa: FBT003
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideEffectRecorded(Event):
+    """What a function outside of the workflow returned; see `core.side_effects`."""
+
+    side_effect: int
+    value: Json = _untold(None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -499,6 +511,7 @@ Command: TypeAlias = Union[
     TimerCancelled,
     GeneratorOpened,
     PatchMarked,
+    SideEffectRecorded,
     SignalRefused,
     UpdateAccepted,
     UpdateRejected,

@@ -84,6 +84,9 @@ class Execution(Orders):
         self.externals = Externals(self)
         self.conditions = Conditions()
         self.patches = Patches()
+        #: Values asked for so far, and those that a history has for what is replayed, by number.
+        self.side_effects = 0
+        self.side_effect_values: dict[int, Json] = {}
         self.random: Random | None = None
         self._seed = ""
         self._generators: dict[str, Generator] = {}
@@ -226,6 +229,10 @@ class Execution(Orders):
         if self._early_end is None:
             self._early_end = error
             self.loop.halt = True
+
+    def stop(self, failed: ActivationFailed) -> None:
+        """Let the activation fail for this, whatever becomes of it in user code."""
+        self._fail(failed)
 
     def fail(self, error: BaseException) -> None:
         """Block the run for `error`, a bug, whatever becomes of it in user code."""

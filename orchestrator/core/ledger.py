@@ -237,6 +237,7 @@ class Ledger:
             case (
                 e.GeneratorOpened()
                 | e.PatchMarked()
+                | e.SideEffectRecorded()
                 | e.SignalRefused()
                 | e.OutcomeRefused()
                 | e.RequestRejected()

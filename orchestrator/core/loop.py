@@ -156,6 +156,15 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         finally:
             self.read_only, self._barred = "", self.is_shut
 
+    @contextmanager
+    def outside(self) -> Generator[None, None, None]:
+        """Let what runs here be as if it were in no workflow: no loop runs, nothing is refused."""
+        events._set_running_loop(None)
+        try:
+            yield
+        finally:
+            events._set_running_loop(self)
+
     def fire(self, timer: int) -> None:
         """Make the callback of `timer` ready; nothing for one that was cancelled."""
         handle = self._timers.pop(timer, None)

@@ -39,13 +39,15 @@ class Patches:
 
     `marked` has the activation of each patch's marker; `decided` is the last activation that was
     decided (PA4), 0 for a run that begins; `activation` is the one that is carried out, or was
-    last; `issued` are the patches whose marker the code has issued.
+    last; `issued` are the patches whose marker the code has issued, `missed` those that it was
+    told are off.
     """
 
     marked: dict[str, int] = field(default_factory=dict)
     decided: int = 0
     activation: int = 0
     issued: set[str] = field(default_factory=set)
+    missed: set[str] = field(default_factory=set)
 
     def is_on(self, patch: str) -> bool:
         """Return whether this activation takes the new branch (PA1, PA2)."""
@@ -66,6 +68,8 @@ class Patches:
                 "ask in the workflow function and keep the answer in a variable",
             )
         is_on = self.is_on(patch)
+        if not is_on:
+            self.missed.add(patch)
         if is_on and patch not in self.issued and not orders.loop.is_shut:
             orders.issue(
                 PatchMarked(
@@ -73,6 +77,7 @@ class Patches:
                     patch=patch,
                     activation=self.activation,
                     deprecated=deprecated,
+                    is_late=patch in self.missed,
                 )
             )
             self.issued.add(patch)

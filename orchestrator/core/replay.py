@@ -39,6 +39,7 @@ from orchestrator.core.patches import patches_in
 from orchestrator.core.places import Place, in_words
 from orchestrator.core.queries import waiting_at
 from orchestrator.core.run_info import RunInfo
+from orchestrator.core.side_effects import values_in
 from orchestrator.core.updates import verdicts_in
 from orchestrator.core.values import digest
 
@@ -87,6 +88,7 @@ def replay(
     execution = Execution(definition, info, replaying=True)
     execution.updates.verdicts = verdicts_in(events)
     execution.patches = patches_in(events)
+    execution.side_effect_values = values_in(events)
     try:
         return _replayed(execution, events, activate)
     except BaseException:
@@ -114,6 +116,7 @@ def _replayed(execution: Execution, events: Sequence[Event], activate: Activate)
         _disagree(execution, len(events), None, *issued[0])
     execution.replaying = False
     execution.updates.verdicts = {}
+    execution.side_effect_values = {}
     return Replayed(execution, [command for command, _ in issued])
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from orchestrator.core import events as e
 from orchestrator.core.values import Json
+from orchestrator.core.versions import to_start
 from orchestrator.engine.chains import carried_in, signal_digest
 from orchestrator.engine.children import parent_in
 from orchestrator.engine.externals import Externals
@@ -29,7 +30,9 @@ class Mail:
             self._turn.reject("start", "the run has already started")
             return
         name = str(body.get("workflow"))
-        definition = self._turn.tools.registry.get(name)
+        named = str(body["version"]) if "version" in body else None
+        definition = to_start(self._turn.tools.registry, name, named)
+        version = definition.version if definition else named or ""
         args, kwargs = body.get("args") or [], body.get("kwargs") or {}
         scheduled = body.get("scheduled")
         assert isinstance(args, list)
@@ -38,7 +41,8 @@ class Mail:
             e.RunStarted(
                 at_ms=self._turn.at_ms,
                 workflow=name,
-                version=definition.version if definition else "",
+                version=version,
+                is_pinned=named is not None,
                 args=args,
                 kwargs=kwargs,
                 seed=f"{self._turn.tools.rng.getrandbits(128):032x}",
@@ -57,6 +61,8 @@ class Mail:
             )
         )
         self._turn.draft.fields.update(fields_of_started(self._turn.inputs[-1]))
+        if version:
+            self._turn.draft.fields["version"] = version
         self._turn.inputs.extend(carried_in(body, self._turn.at_ms))
         if "continued_from" in body:
             self._turn.draft.fields["start"] = ""

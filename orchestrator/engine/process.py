@@ -20,6 +20,7 @@ from typing import Protocol
 from orchestrator.core import guard
 from orchestrator.core.errors import StoreUnavailable
 from orchestrator.core.limits import BALANCE_INTERVAL_MS, GATHER_IN_FLIGHT_MIN, GATHER_MS
+from orchestrator.core.versions import every_version
 from orchestrator.engine.door import pass_on
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.local_steps import LocalSteps
@@ -135,7 +136,7 @@ class Engine:
         Outages of the store are waited out.
         """
         guard.install()
-        for definition in self._registry.values():
+        for definition in every_version(self._registry):
             guard.adopt(definition.function.__globals__)
         logger.info("orchestrator %s: %d workflow types", self.owner_id, len(self._registry))
         if self._relay:

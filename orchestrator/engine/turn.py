@@ -14,6 +14,7 @@ from orchestrator.core import events as e
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ActivationFailed
 from orchestrator.core.ledger import Ledger
+from orchestrator.core.versions import to_carry_on, unknown
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.ports import BlobStore, Dispatcher, Registry
 from orchestrator.store.ports import RunKey
@@ -79,16 +80,11 @@ class Turn:
     @property
     def definition(self) -> WorkflowDefinition | None:
         """The workflow's code, or None where this orchestrator does not have it."""
-        return self.tools.registry.get(self.started.workflow) if self.ledger.started else None
+        return to_carry_on(self.tools.registry, self.started) if self.ledger.started else None
 
     def unknown_workflow(self) -> ActivationFailed:
         """Return what is said of a workflow that this orchestrator does not have."""
-        known = ", ".join(sorted(self.tools.registry)) or "none"
-        return ActivationFailed(
-            "unknown_workflow",
-            f"no workflow is named {self.started.workflow!r} in this orchestrator; "
-            f"known: {known}; deploy it here",
-        )
+        return unknown(self.tools.registry, self.started)
 
     def reject(self, request: str, reason: str) -> None:
         """Record that a request made no sense, and why."""

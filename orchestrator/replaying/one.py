@@ -16,6 +16,7 @@ from orchestrator.core.errors import (
 from orchestrator.core.events import Event, RunBlocked, RunStarted, RunUnblocked
 from orchestrator.core.replay import replay
 from orchestrator.core.values import Json, canonical, digest
+from orchestrator.core.versions import to_carry_on, why_unknown
 from orchestrator.engine.references import with_values
 from orchestrator.replaying.results import Mismatch, ReplayResult, ReplayStatus
 
@@ -66,7 +67,11 @@ def replay_history(
 ) -> ReplayResult:
     """Return what replaying a history finds; see `core.replay` for what is compared."""
     header = history.header
-    definition = registry.get(header.workflow)
+    started = history.events[0] if history.events else None
+    if isinstance(started, RunStarted):
+        definition = to_carry_on(registry, started)
+    else:
+        definition = registry.get(header.workflow)
     born_with, blocked = _code_and_block(history)
 
     def result(status: ReplayStatus, message: str = "", **more: object) -> ReplayResult:
@@ -85,8 +90,8 @@ def replay_history(
         )
 
     if definition is None:
-        known = ", ".join(sorted(registry)) or "none"
-        message = f"no workflow is named {header.workflow!r} here; known: {known}"
+        version = started.version if isinstance(started, RunStarted) else header.version
+        message = why_unknown(registry, header.workflow, version)
         return result(ReplayStatus.UNKNOWN, message)
     try:
         _replay(definition, history, watch)

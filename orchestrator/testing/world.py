@@ -20,6 +20,7 @@ from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ActivationFailed, UsageError, WorkflowStuck
 from orchestrator.core.events import decode
 from orchestrator.core.values import loads
+from orchestrator.core.versions import of_version
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.owner import Owner
 from orchestrator.engine.process import engine_version
@@ -198,7 +199,7 @@ class World:
         key = RunKey(workflow_id=workflow_id, run=int(row["run"]))
         waits = what_it_waits_for(
             key,
-            self._registry.get(row.get("type", "")),
+            of_version(self._registry, row.get("type", ""), row.get("version", "")),
             self._history(key),
             self._blobs,
             self._workers.held,
@@ -277,14 +278,18 @@ class Registry(Mapping[str, WorkflowDefinition]):
 
     def __getitem__(self, name: str) -> WorkflowDefinition:
         definition = self._registry[name]
-        is_failure = definition.bugs_fail or issubclass(AssertionError, definition.failure_types)
-        return self._noting(definition) if is_failure else definition
+        others = tuple(self._watched(each) for each in definition.others)
+        return self._watched(replace(definition, others=others) if others else definition)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._registry)
 
     def __len__(self) -> int:
         return len(self._registry)
+
+    def _watched(self, definition: WorkflowDefinition) -> WorkflowDefinition:
+        is_failure = definition.bugs_fail or issubclass(AssertionError, definition.failure_types)
+        return self._noting(definition) if is_failure else definition
 
     def _noting(self, definition: WorkflowDefinition) -> WorkflowDefinition:
         function, assertions = definition.function, self._assertions

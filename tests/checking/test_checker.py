@@ -4,6 +4,7 @@ import importlib
 import itertools
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -284,3 +285,43 @@ def test_a_workflow_without_source_is_refused_with_a_sentence() -> None:
     exec("async def run(): pass", names)
     with pytest.raises(ConfigurationError, match="no source that can be read"):
         check({"run": definition(names["run"])})  # type: ignore[arg-type]
+
+
+def test_versions_beside_the_default_one_are_looked_at_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"checked{next(_numbers)}"
+    text = """
+        import time
+
+        async def before():
+            return time.time()
+
+        async def run():
+            return 1
+    """
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
+    importlib.invalidate_caches()
+    module = importlib.import_module(name)
+    old = definition(module.before, "run", version="1")
+    found = check({"run": replace(definition(module.run, "run", version="2"), others=(old,))})
+    assert [(one.code, one.workflow) for one in found] == [("ORC101", "run")]
+
+
+def test_what_a_side_effect_does_is_its_own_business(checked: Check) -> None:
+    found = checked(
+        """
+        import time
+        from orchestrator import workflow
+
+        def look():
+            return open("/etc/hostname").read()
+
+        async def run():
+            workflow.side_effect(look)
+            workflow.side_effect(lambda: time.time())
+            return time.time()
+        """
+    )
+    assert [(one.code, one.line) for one in found] == [("ORC101", 11)]

@@ -1,5 +1,6 @@
 """Histories of a real server leave it whole, and replay with and without it."""
 
+import json
 import signal
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def test_open_and_closed_runs_are_exported_and_replayed(valkey_url: str, tmp_pat
         typed("signal", "closed", "go", "42")
         orchestrator.wait_for(r"closed\.1 completed")
         assert "2 of 2 fit" in typed("replay", "--open")
+        needs = json.loads(typed("drain", "--type", "waiting", "--json"))
+        assert [(each["workflow"], each["runs"]) for each in needs["versions"]] == [("waiting", 2)]
         orchestrator.process.send_signal(signal.SIGTERM)
         orchestrator.rest()
     typed("export", "--open", "-o", "kept")

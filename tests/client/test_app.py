@@ -111,7 +111,7 @@ def test_function_inside_a_function_is_no_workflow(orc: Orchestrator) -> None:
 def test_name_belongs_to_one_function(orc: Orchestrator) -> None:
     orc.workflow(transfer)
     orc.workflow(transfer)  # a module that runs as __main__ and is imported as well
-    with pytest.raises(ConfigurationError, match=r"name .*Namesake\.transfer otherwise"):
+    with pytest.raises(ConfigurationError, match=r"give .*Namesake\.transfer another name"):
         orc.workflow(Namesake.transfer)
     with pytest.raises(ConfigurationError, match="a name without blanks"):
         orc.workflow(name="send money")(transfer)

@@ -262,6 +262,11 @@ def terminated_while_blocked() -> World:
     return world
 
 
+@recording("zoo-looks")
+def looks() -> World:
+    return run_zoo("zoo-looks")
+
+
 if __name__ == "__main__":
     logging.disable()
     # Under its own name, not __main__: what registers histories imports it.

@@ -280,3 +280,12 @@ async def patched() -> list[Any]:
         found.append(await workflow.step("zoo.echo", "HELLO"))
     found += await workflow.map("zoo.double", [1, 2, 3], max_parallel=2)
     return found
+
+
+@orc.workflow(name="zoo-looks")
+async def looks() -> list[Any]:
+    """Values from outside of the workflow, recorded where it asked for them."""
+    seen = [workflow.side_effect(lambda: {"home": 1})]
+    await workflow.step("zoo.echo", seen[0])
+    seen.append(workflow.side_effect(lambda: "twice", str))
+    return seen

@@ -6,6 +6,7 @@ Each change below is really made: a run is recorded with one function, and repla
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -292,3 +293,15 @@ def test_a_history_of_the_greatest_length_replays(tmp_path: Path) -> None:
     path = run_in_place(export_file(session_of(store, MemoryBlobs()), target, tmp_path))
     (result,) = Replayer({"listening": definition(listening)}).replay(path).results
     assert (result.status, result.events) == (ReplayStatus.FITS, HISTORY_EVENTS_MAX)
+
+
+def test_a_history_is_replayed_with_the_version_that_carries_its_run_on() -> None:
+    one, two = definition(trip, "trip", version="1"), definition(renamed, "trip", version="2")
+    world = World(one)
+    world.start("trip", "Rome")
+    world.turn()
+    recorded = RecordedHistory.of("w", 1, world.events())
+    assert Replayer({"trip": replace(two, others=(one,))}).replay(recorded)
+    (alone,) = Replayer({"trip": two}).replay(recorded).results
+    assert alone.status is ReplayStatus.UNKNOWN
+    assert "has no version '1' here; known: '2'" in alone.message

@@ -178,6 +178,16 @@ async def wrong_but_fails(number: int) -> None:
     assert number == 0
 
 
+@orc.workflow(name="versioned", version="1", bugs_fail=True)
+async def versioned_before(number: int) -> None:
+    assert number == 0
+
+
+@orc.workflow(name="versioned", version="2")
+async def versioned(number: int) -> int:
+    return number
+
+
 @orc.workflow
 async def wrong_in_a_group() -> None:
     async with asyncio.TaskGroup() as group:

@@ -216,6 +216,13 @@ def test_a_failed_assertion_counts_also_where_bugs_only_fail_the_run(workflow_en
     assert failed.traceback[-1].name == "wrong_but_fails"
 
 
+def test_a_failed_assertion_counts_in_every_version_of_a_workflow(workflow_env: Env) -> None:
+    assert workflow_env.start(shop.versioned, 1).result() == 1
+    with pytest.raises(AssertionError) as failed:
+        workflow_env.start(shop.versioned_before, 1).result()
+    assert failed.traceback[-1].name == "versioned_before"
+
+
 def test_a_failed_assertion_in_a_group_of_tasks_is_found(workflow_env: Env) -> None:
     with pytest.raises(AssertionError, match="do not balance"):
         workflow_env.start(shop.wrong_in_a_group).result()

@@ -8,7 +8,6 @@ needs a real one (tests/worker/test_stopping.py).
 """
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -27,14 +26,6 @@ STOPPED: dict[str, Any] = {
     "kind": "cancelled",
     "failure": {"type": "StepCancelled", "message": "stopped on request"},
 }
-
-
-@pytest.fixture(autouse=True)
-def _worlds_end_closed() -> Iterator[None]:
-    yield
-    for world in World.alive:
-        world.close()
-    World.alive.clear()
 
 
 async def cancels(cancellation: Cancellation) -> str:

@@ -17,6 +17,7 @@ from orchestrator import (
 )
 from orchestrator.core.events import RunStarted, StepCompleted, StepScheduled
 from orchestrator.testing import WorkflowEnvironment
+from tests.sealing.sealed_world import SECRET, SealedWorld
 
 app = Celery("data-converter", broker="redis://127.0.0.1:1/0")
 orc = Orchestrator(app)
@@ -131,3 +132,17 @@ def test_json() -> None:
         started = handle.history()[0].event
         assert isinstance(started, RunStarted)
         assert started.args == [{"spec": True}]
+
+
+def test_codec() -> None:
+    """What a codec makes of payloads lies in the store; who has it sees them as they are."""
+
+    async def echo(text: str) -> str:
+        return f"{text} {await workflow.signal('more')}"
+
+    world = SealedWorld(echo)
+    world.start("echo", SECRET)
+    world.signal("more", SECRET)
+    world.settle()
+    assert world.result() == f"{SECRET} {SECRET}"
+    assert not world.is_readable()

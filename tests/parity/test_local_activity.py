@@ -3,22 +3,21 @@
 Source: temporalio/features, features/local_activity.  Differs in one thing: a local step has an
 attempt and a claim like any other, so that its back-off is always a persistent timer.  Not here:
 ``shutdown_sends_cancellation`` and ``complete_after_shutdown``: an orchestrator that stops gives
-its local steps up, and the next owner attempts them (tests/engine/test_attempts.py);
-``complete_eventually``, ``complete_immediately`` and ``serial`` are what any local step does.
+its local steps up, and the next owner attempts them (tests/engine/test_attempts.py).
 """
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-import pytest
+from celery import Celery
 
-from orchestrator import workflow
+from orchestrator import Orchestrator, workflow
 from orchestrator.core import events as e
 from orchestrator.core.errors import StepError
 from orchestrator.core.options import Cancellation
 from orchestrator.core.retry import Retry
+from orchestrator.testing import WorkflowEnvironment
 from tests.engine.world import World
 
 DONE: dict[str, Any] = {"kind": "completed", "result": "done"}
@@ -26,14 +25,6 @@ STOPPED: dict[str, Any] = {
     "kind": "cancelled",
     "failure": {"type": "StepCancelled", "message": "stopped on request"},
 }
-
-
-@pytest.fixture(autouse=True)
-def _worlds_end_closed() -> Iterator[None]:
-    yield
-    for world in World.alive:
-        world.close()
-    World.alive.clear()
 
 
 def failed(type: str) -> dict[str, Any]:
@@ -146,3 +137,52 @@ def test_non_retryable_error() -> None:
     world.turn()
     end(world, failed("Boom"))
     assert world.result() == "Boom at attempt 1"
+
+
+async def one_job() -> Any:
+    return await workflow.step("job", local=True)
+
+
+def test_complete_immediately() -> None:
+    world = World(one_job)
+    world.start("one_job")
+    world.turn()
+    end(world, DONE)
+    assert world.result() == "done"
+
+
+def test_complete_eventually() -> None:
+    """One that takes long keeps its claim: the orchestrator renews it, and nobody else tries."""
+    world = World(one_job)
+    world.start("one_job")
+    world.turn()
+    for _ in range(30):
+        world.advance(1_000)
+        world.turn()
+        world.node.local_steps.renew_due(world.clock.now_ms, ttl_ms=6_000)
+    assert len(world.node.local.waiting) == 1
+    end(world, DONE)
+    assert world.result() == "done"
+    assert world.names().count("StepAttemptFailed") == 0
+
+
+app = Celery("local-activity", broker="redis://127.0.0.1:1/0", set_as_current=False)
+orc = Orchestrator(app)
+
+
+@app.task
+def tenfold(number: int) -> int:
+    return number * 10
+
+
+@orc.workflow
+async def one_after_the_other(count: int) -> list[int]:
+    return [await workflow.step(tenfold, number, local=True) for number in range(count)]
+
+
+def test_serial() -> None:
+    with WorkflowEnvironment(orc) as env:
+        handle = env.start(one_after_the_other, 5)
+        assert handle.result() == [0, 10, 20, 30, 40]
+        kinds = [each.type for each in handle.history()]
+    assert kinds == ["RunStarted", *["StepScheduled", "StepCompleted"] * 5, "RunCompleted"]

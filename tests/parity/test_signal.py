@@ -1,8 +1,6 @@
-"""Signals as Temporal's users know them; each test is named after the conformance test it answers.
+"""Signals as Temporal's users know them; each test is named after the conformance test it answers."""
 
-``child_workflow`` is a signal to a child by its id: see ``test_signal_external``.
-"""
-
+import asyncio
 from typing import Any
 
 import pytest
@@ -309,3 +307,17 @@ def test_an_event_that_nobody_wrote_about_is_no_answer() -> None:
     world.settle()
     assert world.names("w2").count("ExternalCompleted") == 1
     assert not any(isinstance(one, e.ExternalFailed) for one in world.events("w2"))
+
+
+def test_signal_child_workflow() -> None:
+    async def parent() -> Any:
+        heard = asyncio.ensure_future(workflow.child("listener", id="child-1"))
+        await asyncio.sleep(0)  # Ordered before the first word to it.
+        for word in ("hello", "child", "end"):
+            await workflow.external("child-1").signal("say", word)
+        return await heard
+
+    world = World(listener, parent)
+    world.start("parent")
+    world.settle()
+    assert world.result() == ["hello", "child"]

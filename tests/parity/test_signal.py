@@ -1,4 +1,4 @@
-"""Signals as Temporal's users know them; each test is named after the conformance test it answers."""
+"""Signals as Temporal has them, each test named after the conformance test it answers."""
 
 import asyncio
 from typing import Any

@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli.errors import EXIT_WRONG, Refusal
 from orchestrator.client.start_options import StartSettings
+from orchestrator.core.start_policies import IdConflictPolicy, IdReusePolicy
 from orchestrator.core.values import Json
 
 
@@ -16,6 +17,22 @@ def said_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that `settings_of` takes."""
     for option in (
         click.option("--details", default="", help="A page for people."),
+        click.option(
+            "--id-conflict-policy",
+            "conflict_policy",
+            type=click.Choice([policy.value for policy in IdConflictPolicy]),
+            default=IdConflictPolicy.FAIL.value,
+            show_default=True,
+            help="While a run of the id is open.",
+        ),
+        click.option(
+            "--id-reuse-policy",
+            "reuse_policy",
+            type=click.Choice([policy.value for policy in IdReusePolicy]),
+            default=IdReusePolicy.ALLOW_DUPLICATE.value,
+            show_default=True,
+            help="Whether the id may have a run after one that has ended.",
+        ),
         click.option("--summary", default="", help="One line for people."),
         click.option(
             "--memo",
@@ -37,7 +54,7 @@ def said_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def settings_of(
-    *, attributes: Sequence[str], memos: Sequence[str], summary: str, details: str
+    *, attributes: Sequence[str], memos: Sequence[str], **settings: Any
 ) -> StartSettings:
     """Return the settings that the options say.
 
@@ -49,8 +66,10 @@ def settings_of(
             name: _value(text) for name, text in map(_pair("--search-attribute"), attributes)
         },
         "memo": {name: _json(name, text) for name, text in map(_pair("--memo"), memos)},
-        "summary": summary,
-        "details": details,
+        "summary": settings["summary"],
+        "details": settings["details"],
+        "id_reuse_policy": settings["reuse_policy"],
+        "id_conflict_policy": settings["conflict_policy"],
     }
 
 

@@ -39,7 +39,7 @@ from orchestrator.core.failure import Failure
 from orchestrator.core.values import Json
 from orchestrator.core.with_start import WithStart, again_in
 from orchestrator.payloads import encode_payload
-from orchestrator.store.ports import Kind, PostedAnswer, RunKey
+from orchestrator.store.ports import Kind, PostedAnswer, RunKey, StartAnswer
 
 #: What `start_update` may wait for.
 STAGES = ("accepted", "completed")
@@ -198,6 +198,8 @@ async def _after_end(session: Session, sent: Sent, ending: Event, *, is_accepted
             message=(Kind.UPDATE, again.message),
         )
     )
+    if started.answer is StartAnswer.BARRED:
+        raise RunClosed(target.workflow_id, target.run, words)
     return replace(sent, target=replace(target, run=started.run), with_start=again, after_seq=0)
 
 

@@ -396,8 +396,8 @@ class OwnerStore(Protocol):
         """Return the fields of the id's latest run, or None.
 
         Fields: run, status, type, request, started_at_ms, seq, head, and, once they exist,
-        version, state, result, failure, closed_at_ms, blocked, joined; as JSON attributes, names
-        of their indexes, memo, summary, details and current_details; of a run that continues
+        version, state, result, failure, closed_at_ms, blocked, joined, starts; as JSON attributes,
+        names of their indexes, memo, summary, details and current_details; of a run that continues
         another also first, the number of the chain's first run, and, until it begins, start.
         """
         ...
@@ -525,11 +525,12 @@ class StartAnswer(Enum):
     STARTED = "started"
     REPEATED = "repeated"  #: this very request already started the open run
     EXISTS = "exists"  #: another request's run is open
+    BARRED = "barred"  #: none is open, and the start must not follow the one that ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """The answer to a start: the run that is open now."""
+    """The answer to a start: the run it opened, or the one that is in its way."""
 
     answer: StartAnswer
     run: int
@@ -568,12 +569,16 @@ class ClientStore(RunIndex, Protocol):
 
         Body: workflow (the type's name), args, kwargs, request_id; of a child also parent
         (workflow, run, child).  Where there are any: search_attributes and memo, objects, summary
-        and details, texts; the row has them from now on.
+        and details, texts; the row has them from now on.  `id_reuse_policy` is an `IdReusePolicy`:
+        where the latest run has ended in a way that it lets no start follow, nothing changes, and
+        the answer is BARRED with that run.
 
         With a `message` (its kind and its body, as `post` takes them) it is posted in the same act:
         behind the START, or to the run that is open, and then the answer is EXISTS.  Repeated under
         the same request, also after the run has ended, it posts nothing: REPEATED.  The row keeps
-        the newest ``JOINED_REQUESTS_MAX`` of the requests that found a run open, for that.
+        the newest ``JOINED_REQUESTS_MAX`` of the requests that found a run open, for that.  The
+        requests that opened the id's runs are known too, the latest's for good and the newest
+        ``STARTS_REMEMBERED_MAX`` of the others: REPEATED, with the run that each opened.
         """
         ...
 

@@ -1,0 +1,36 @@
+"""How a run may begin and how long it may last, as one types it."""
+
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.app import Orchestrator
+from tests.cli.conftest import Typed
+from tests.client.runs import Recorder
+
+Type = Callable[..., Typed]
+
+
+@pytest.fixture
+def ended(orc: Orchestrator, recorder: Recorder) -> None:
+    """A run of order-1 that has completed."""
+    orc.get_workflow("order").start(1, id="order-1")
+    recorder.started("order-1")
+    recorder.completed("order-1", 0)
+
+
+@pytest.mark.usefixtures("ended")
+def test_id_that_must_not_be_used_again_is_a_plain_no(typed: Type) -> None:
+    line = ("start", "order", "--input", "1", "--id", "order-1")
+    refused = typed(*line, "--id-reuse-policy", "reject_duplicate")
+    assert refused.code == 1
+    assert "order-1 is completed as run 1" in refused.error
+    assert typed(*line, "--id-reuse-policy", "sometimes").code == 2
+    assert typed(*line, "--json").data == {"workflow_id": "order-1", "run": 2}
+
+
+def test_start_may_take_the_run_that_is_open(typed: Type) -> None:
+    line = ("start", "order", "--input", "1", "--id", "order-1", "--json")
+    assert typed(*line).data["run"] == 1
+    assert typed(*line).code == 1
+    assert typed(*line, "--id-conflict-policy", "use_existing").data["run"] == 1

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -33,6 +33,13 @@ def said_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Whether the id may have a run after one that has ended.",
         ),
+        *(
+            click.option(f"--{name}", type=float, metavar="SECONDS", help=words)
+            for name, words in (
+                ("execution-timeout", "How long runs may last in all that continue each other."),
+                ("run-timeout", "How long the run may last."),
+            )
+        ),
         click.option("--summary", default="", help="One line for people."),
         click.option(
             "--memo",
@@ -61,7 +68,12 @@ def settings_of(
     Raises:
         Refusal: A memo that is no JSON, or a value without a name.
     """
-    return {
+    spans: dict[str, Any] = {
+        name: timedelta(seconds=settings[name])
+        for name in ("run_timeout", "execution_timeout")
+        if settings[name] is not None
+    }
+    said: StartSettings = {
         "search_attributes": {
             name: _value(text) for name, text in map(_pair("--search-attribute"), attributes)
         },
@@ -71,6 +83,8 @@ def settings_of(
         "id_reuse_policy": settings["reuse_policy"],
         "id_conflict_policy": settings["conflict_policy"],
     }
+    said.update(spans)  # type: ignore[typeddict-item]
+    return said
 
 
 def _pair(option: str) -> Callable[[str], tuple[str, str]]:

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
+from orchestrator.core.deadlines import timeouts_asked
 from orchestrator.core.definition import Codec
 from orchestrator.core.errors import UsageError
 from orchestrator.core.limits import DETAILS_BYTES_MAX, SUMMARY_BYTES_MAX
@@ -30,6 +32,8 @@ class StartSettings(TypedDict, total=False):
     details: str
     id_reuse_policy: ReusePolicy
     id_conflict_policy: ConflictPolicy
+    run_timeout: timedelta
+    execution_timeout: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,8 @@ class StartOptions:
         id_conflict_policy: What the start does while a run of the id is open: raise `RunExists`,
             return that run, or terminate it first; see `IdConflictPolicy` and
             `client.conflicts`.
+        run_timeout: How long each run may last; see `core.deadlines`.
+        execution_timeout: How long all runs may last together that continue each other.
     """
 
     search_attributes: Mapping[str, SearchValue] = field(default_factory=dict)
@@ -55,6 +61,8 @@ class StartOptions:
     details: str = ""
     id_reuse_policy: str = IdReusePolicy.ALLOW_DUPLICATE.value
     id_conflict_policy: str = IdConflictPolicy.FAIL.value
+    run_timeout: timedelta | None = None
+    execution_timeout: timedelta | None = None
 
     @property
     def conflict_policy(self) -> IdConflictPolicy:
@@ -99,6 +107,7 @@ class StartOptions:
         reuse = one_of("id_reuse_policy", IdReusePolicy, self.id_reuse_policy)
         if reuse is not IdReusePolicy.ALLOW_DUPLICATE:
             body["id_reuse_policy"] = reuse.value
+        body |= timeouts_asked(self.run_timeout, self.execution_timeout)
         return {name: part for name, part in body.items() if part}
 
 

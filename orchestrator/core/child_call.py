@@ -1,6 +1,7 @@
 """What workflow code says of other runs of its own making: children, and the run that goes on."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any, NoReturn
 
 from orchestrator.core.children import (
@@ -37,24 +38,31 @@ class ChildCall:
         id: str | None = None,
         parent_close_policy: ParentClosePolicy = "terminate",
         cancellation_type: ChildCancellation = "wait_cancellation_completed",
+        run_timeout: timedelta | None = None,
+        execution_timeout: timedelta | None = None,
     ) -> "ChildCall":
         """Return a `child` with these settings, whose keyword arguments are all the workflow's.
 
         Raises:
             InvalidWorkflowId: See `core.ids`.
-            UsageError: No such policy, or type.
+            UsageError: No such policy, or type, or a time-out that cannot be.
         """
         return ChildCall(
             ChildOptions(
-                id=id, parent_close_policy=parent_close_policy, cancellation_type=cancellation_type
+                id=id,
+                parent_close_policy=parent_close_policy,
+                cancellation_type=cancellation_type,
+                run_timeout=run_timeout,
+                execution_timeout=execution_timeout,
             )
         )
 
     async def __call__(self, workflow: ChildWorkflow | str, /, *args: Any, **kwargs: Any) -> Any:
         """Return the result of `workflow`, a workflow or the name of one, as a run of its own.
 
-        The keyword arguments ``id``, ``parent_close_policy`` and ``cancellation_type`` are settings
-        of the child; the others are the workflow's input.  Cancelling the waiting task asks the
+        The keyword arguments ``id``, ``parent_close_policy``, ``cancellation_type``,
+        ``run_timeout`` and ``execution_timeout`` are settings of the child; the others are the
+        workflow's input.  Cancelling the waiting task asks the
         child to stop, and waits for its end, unless its type says otherwise (CH2).
 
         Raises:

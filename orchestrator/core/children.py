@@ -12,8 +12,10 @@ CH3  When the parent ends first, its `parent_close_policy` says what becomes of 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
+from orchestrator.core.deadlines import timeouts_asked
 from orchestrator.core.definition import Codec, WorkflowDefinition
 from orchestrator.core.errors import ApplicationError, ChildWorkflowError, UsageError
 from orchestrator.core.events import ChildCompleted, ChildFailed
@@ -50,6 +52,7 @@ class ChildOrder:
     cancellation_type: ChildCancellation = "wait_cancellation_completed"
     returns: Any = None  #: the declared type of the result; None for plain JSON
     scheduled: dict[str, Json] = field(default_factory=dict)  #: see `RunStarted`
+    timeouts: dict[str, Json] = field(default_factory=dict)  #: see `core.deadlines`
 
 
 @dataclass(slots=True, eq=False)
@@ -85,15 +88,18 @@ class Child:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildOptions:
-    """Settings of one child; see the module, and `core.ids` for what an id may be."""
+    """Settings of one child; see the module, `core.deadlines`, and `core.ids` for its id."""
 
     id: str | None = None
     parent_close_policy: ParentClosePolicy = "terminate"
     cancellation_type: ChildCancellation = "wait_cancellation_completed"
+    run_timeout: timedelta | None = None
+    execution_timeout: timedelta | None = None
 
     def __post_init__(self) -> None:
         if self.id is not None:
             checked_workflow_id(self.id)
+        timeouts_asked(self.run_timeout, self.execution_timeout)
         for name, kind in (
             ("parent_close_policy", ParentClosePolicy),
             ("cancellation_type", ChildCancellation),
@@ -137,4 +143,5 @@ def order_of_child(
         parent_close_policy=options.parent_close_policy,
         cancellation_type=options.cancellation_type,
         returns=returns,
+        timeouts=timeouts_asked(options.run_timeout, options.execution_timeout),
     )

@@ -70,6 +70,9 @@ class RunStarted(Event):
     details: str = ""
     #: {} or ``{"schedule": id, "at_ms": instant}``: which schedule started it, and for when.
     scheduled: dict[str, Json] = field(default_factory=dict)
+    #: See `core.deadlines`; 0 for none.
+    run_timeout_ms: int = 0
+    execution_deadline_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +206,14 @@ class TerminateRequested(Event):
     request_id: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTimedOut(Event):
+    """The run's time was over at `due_at_ms`: by `kind` "run" or "execution"; `core.deadlines`."""
+
+    kind: str
+    due_at_ms: int
+
+
 Input: TypeAlias = Union[
     RunStarted,
     StepCompleted,
@@ -217,6 +228,7 @@ Input: TypeAlias = Union[
     ExternalFailed,
     CancelRequested,
     TerminateRequested,
+    RunTimedOut,
 ]
 
 
@@ -267,6 +279,8 @@ class ChildScheduled(Event):
     kwargs: Json = _untold(factory=dict)
     parent_close_policy: str = _untold("terminate")
     scheduled: dict[str, Json] = _untold(factory=dict)
+    #: What its START says of its time; see `core.deadlines`.
+    timeouts: dict[str, Json] = _untold(factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

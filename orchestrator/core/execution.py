@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from orchestrator.core import endings, generators, guard, randomness
 from orchestrator.core.compensation import SagaRecord, SagaState
 from orchestrator.core.conditions import Conditions
+from orchestrator.core.deadlines import failure_of_timeout
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ActivationFailed, ActivationInterrupted, ContinueAsNew
 from orchestrator.core.events import (
@@ -34,6 +35,7 @@ from orchestrator.core.events import (
     RunFailed,
     RunStarted,
     RunTerminated,
+    RunTimedOut,
     ScheduleTimesComputed,
     SignalReceived,
     StepCompleted,
@@ -299,6 +301,10 @@ class Execution(Orders):
         if self._ending is None:
             self._end(RunTerminated(at_ms=0, reason=event.reason))
 
+    def _time_out(self, event: RunTimedOut) -> None:
+        if self._ending is None:
+            self._end(RunFailed(at_ms=0, failure=failure_of_timeout(event)))
+
     def _rest(self) -> None:
         left = CALLBACKS_PER_ACTIVATION_MAX
         while True:
@@ -388,4 +394,5 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     ExternalFailed: lambda execution, event: execution.externals.settle(event),
     CancelRequested: Execution._cancel,
     TerminateRequested: Execution._terminate,
+    RunTimedOut: Execution._time_out,
 }

@@ -127,6 +127,9 @@ SCHEDULE_BUFFER_MAX = 1_000
 SCHEDULE_SEARCH_YEARS_MAX = 40
 SCHEDULE_SEARCH_MAX = 10_000
 
+#: The longest time-out of a run, and the longest delay of one: beyond, it is a slip of units.
+RUN_TIMEOUT_MS_MAX = 10 * 366 * 24 * 3_600_000
+
 #: A query's answer waits this long for its reader.
 ANSWER_TTL_MS = 60_000
 #: Requests that were told "a run is open, your message is in": kept to know a repetition again.

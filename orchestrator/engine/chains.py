@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.core import events as e
+from orchestrator.core.deadlines import timeouts_left
 from orchestrator.core.events import SignalReceived
 from orchestrator.core.limits import CARRIED_SIGNAL_IDS_MAX
 from orchestrator.core.values import Json, loads
@@ -60,6 +61,7 @@ def continue_run(turn: Turn, asked: e.RunContinuedAsNew, unread: Sequence[Signal
     ):
         if value:
             body[name] = value
+    body |= timeouts_left(started)
     if started.parent:
         body["parent"] = started.parent
     if turn.ledger.watchers:

@@ -26,6 +26,7 @@ from orchestrator.core.values import Json, canonical
 from orchestrator.engine.attempts import Attempts
 from orchestrator.engine.chains import continue_run, follows
 from orchestrator.engine.children import Children
+from orchestrator.engine.deadlines import ending_of_blocked, take_deadline
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.endings import fields_of_end, outcome_of
 from orchestrator.engine.externals import Externals
@@ -201,6 +202,8 @@ class LiveRun:
                     self._take_entry(arrival)
                 case TimerKey(kind=TimerKind.START):
                     turn.draft.remove_timer(arrival)
+                case TimerKey(kind=TimerKind.RUN_TIMEOUT):
+                    take_deadline(turn, arrival)
                 case TimerKey(kind=TimerKind.SLEEP):
                     self._take_sleep(arrival)
                 case TimerKey():
@@ -247,7 +250,7 @@ class LiveRun:
             event = turn.inputs.popleft()
             turn.draft.record(event)
             if turn.ledger.blocked:
-                self._end_if_terminated()
+                self._end_if_told()
             else:
                 self._apply(event)
         turn.inputs.clear()
@@ -359,7 +362,7 @@ class LiveRun:
             )
         )
         turn.draft.blocked = True
-        self._end_if_terminated()
+        self._end_if_told()
 
     def _block_loaded(self, error: ActivationFailed) -> None:
         """Block a run that was loaded, unless its history already says exactly that."""
@@ -383,17 +386,10 @@ class LiveRun:
             self._block(error)
         self._activate()
 
-    def _end_if_terminated(self) -> None:
-        """End a blocked run that somebody terminated, if its sagas have nothing left to undo.
-
-        With something to undo, the termination is recorded and waits for fitting code: its
-        compensations are ordered by that code, in its order.
-        """
-        ledger = self._turn.ledger
-        if not ledger.is_terminate_requested or ledger.has_obligations:
-            return
-        ending = e.RunTerminated(at_ms=self._turn.at_ms, reason="terminated while blocked")
-        self._end(ending, e.encode(ending))
+    def _end_if_told(self) -> None:
+        ending = ending_of_blocked(self._turn)
+        if ending is not None:
+            self._end(ending, e.encode(ending))
 
     # --- what others may read --------------------------------------------------------------------
 

@@ -82,6 +82,7 @@ class TimerKind(Enum):
     START_TO_CLOSE = "start_to_close"  #: set by the claim, not by a commit
     SCHEDULE_TO_CLOSE = "schedule_to_close"  #: of the whole step; `attempt` is 0
     HEARTBEAT = "heartbeat"  #: set by the claim, moved by each heartbeat
+    RUN_TIMEOUT = "run_timeout"  #: the run's time is over; `number` and `attempt` are 0
     START = "start"  #: begin the run, whose start lies in its row; `number` and `attempt` are 0
 
 
@@ -568,10 +569,12 @@ class ClientStore(RunIndex, Protocol):
         """Open the next run of an id and post its START, in one act (H8).
 
         Body: workflow (the type's name), args, kwargs, request_id; of a child also parent
-        (workflow, run, child).  Where there are any: search_attributes and memo, objects, summary
-        and details, texts; the row has them from now on.  `id_reuse_policy` is an `IdReusePolicy`:
-        where the latest run has ended in a way that it lets no start follow, nothing changes, and
-        the answer is BARRED with that run.
+        (workflow, run, child).  Where its time is bounded: run_timeout_ms, execution_timeout_ms or,
+        in a chain, execution_deadline_at_ms.  Where there are any: search_attributes and memo,
+        objects, summary and details, texts; the row has them from now on.
+
+        `id_reuse_policy` is an `IdReusePolicy`: where the latest run has ended in a way that it
+        lets no start follow, nothing changes, and the answer is BARRED with that run.
 
         With a `message` (its kind and its body, as `post` takes them) it is posted in the same act:
         behind the START, or to the run that is open, and then the answer is EXISTS.  Repeated under

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.app import Orchestrator
+from orchestrator.store.memory import MemoryStore
 from tests.cli.conftest import Typed
 from tests.client.runs import Recorder
 
@@ -34,3 +35,14 @@ def test_start_may_take_the_run_that_is_open(typed: Type) -> None:
     assert typed(*line).data["run"] == 1
     assert typed(*line).code == 1
     assert typed(*line, "--id-conflict-policy", "use_existing").data["run"] == 1
+
+
+def test_time_of_a_run_is_typed_in_seconds(typed: Type, store: MemoryStore) -> None:
+    line = ("start", "order", "--input", "1", "--id", "order-1")
+    assert typed(*line, "--run-timeout", "1.5", "--execution-timeout", "60").code == 0
+    taken = store.take_inbox(dict.fromkeys(range(store.partitions), "0"), count=9, block_ms=0)
+    [entry] = [entry for entries in taken.values() for entry in entries]
+    assert (entry.body["run_timeout_ms"], entry.body["execution_timeout_ms"]) == (1_500, 60_000)
+    refused = typed("start", "order", "--input", "1", "--run-timeout", "-1")
+    assert refused.code == 2
+    assert "run_timeout is -1 day" in refused.error

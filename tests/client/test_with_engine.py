@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -71,3 +72,12 @@ def test_query_with_arguments_it_does_not_take_is_refused(orc: Orchestrator) -> 
     handle: Any = orc.get_workflow("greeting").start("ana", id="g-1")
     with pytest.raises(InvalidPayload):
         handle.query("asked", 1, timeout=30)
+
+
+def test_run_whose_time_is_over_has_failed_with_a_workflow_timeout(orc: Orchestrator) -> None:
+    soon = orc.get_workflow("greeting").options(run_timeout=timedelta(milliseconds=1))
+    handle = soon.start("ana", id="g-timeout")
+    with pytest.raises(WorkflowFailed) as caught:
+        handle.result(timeout=30)
+    assert caught.value.failure is not None
+    assert (caught.value.status, caught.value.failure.type) == ("failed", "WorkflowTimeout")

@@ -38,6 +38,7 @@ def said_options(command: Callable[..., Any]) -> Callable[..., Any]:
             for name, words in (
                 ("execution-timeout", "How long runs may last in all that continue each other."),
                 ("run-timeout", "How long the run may last."),
+                ("start-delay", "How long it waits before it begins."),
             )
         ),
         click.option("--summary", default="", help="One line for people."),
@@ -70,7 +71,7 @@ def settings_of(
     """
     spans: dict[str, Any] = {
         name: timedelta(seconds=settings[name])
-        for name in ("run_timeout", "execution_timeout")
+        for name in ("run_timeout", "execution_timeout", "start_delay")
         if settings[name] is not None
     }
     said: StartSettings = {

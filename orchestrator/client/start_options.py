@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
-from orchestrator.core.deadlines import timeouts_asked
+from orchestrator.core.deadlines import span_ms, timeouts_asked
 from orchestrator.core.definition import Codec
 from orchestrator.core.errors import UsageError
 from orchestrator.core.limits import DETAILS_BYTES_MAX, SUMMARY_BYTES_MAX
@@ -34,6 +34,7 @@ class StartSettings(TypedDict, total=False):
     id_conflict_policy: ConflictPolicy
     run_timeout: timedelta
     execution_timeout: timedelta
+    start_delay: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,9 @@ class StartOptions:
             `client.conflicts`.
         run_timeout: How long each run may last; see `core.deadlines`.
         execution_timeout: How long all runs may last together that continue each other.
+        start_delay: How long the run waits, from its start on, before it begins; its time-outs
+            count from then.  Signals and updates wait with it, a message that goes with a start
+            begins it at once.
     """
 
     search_attributes: Mapping[str, SearchValue] = field(default_factory=dict)
@@ -63,6 +67,7 @@ class StartOptions:
     id_conflict_policy: str = IdConflictPolicy.FAIL.value
     run_timeout: timedelta | None = None
     execution_timeout: timedelta | None = None
+    start_delay: timedelta | None = None
 
     @property
     def conflict_policy(self) -> IdConflictPolicy:
@@ -108,6 +113,8 @@ class StartOptions:
         if reuse is not IdReusePolicy.ALLOW_DUPLICATE:
             body["id_reuse_policy"] = reuse.value
         body |= timeouts_asked(self.run_timeout, self.execution_timeout)
+        if self.start_delay is not None:
+            body["start_delay_ms"] = span_ms("start_delay", self.start_delay)
         return {name: part for name, part in body.items() if part}
 
 

@@ -31,6 +31,7 @@ class RunSummary:
         status: A `core.states.RunState` value, or "blocked" while the run rests.
         version: Of the workflow, as recorded at its start.
         started_at: When the store accepted it.
+        begins_at: When it is to begin, if it was put off and has not begun.
         closed_at: When it ended; None while it is open.
         seq: Number of its last event; 0 before the first.
         head: The chain's head after that event.
@@ -51,6 +52,7 @@ class RunSummary:
     status: str
     version: str = ""
     started_at: datetime | None = None
+    begins_at: datetime | None = None
     closed_at: datetime | None = None
     seq: int = 0
     head: str = ""
@@ -85,10 +87,10 @@ class RunSummary:
         }
         if self.version:
             data["version"] = self.version
-        if self.started_at is not None:
-            data["started_at"] = self.started_at.isoformat()
-        if self.closed_at is not None:
-            data["closed_at"] = self.closed_at.isoformat()
+        for name in ("started_at", "begins_at", "closed_at"):
+            at: datetime | None = getattr(self, name)
+            if at is not None:
+                data[name] = at.isoformat()
         if self.blocked:
             data["blocked"] = self.blocked
         if self.status == RunState.COMPLETED.value:
@@ -145,6 +147,7 @@ def summary_of(workflow_id: str, row: Mapping[str, str]) -> RunSummary:
         status=row["status"],
         version=row.get("version", ""),
         started_at=_instant_in(row, "started_at_ms"),
+        begins_at=_instant_in(row, "begins_at_ms"),
         closed_at=_instant_in(row, "closed_at_ms"),
         seq=int(row.get("seq") or 0),
         head=row.get("head", ""),

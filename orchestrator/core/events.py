@@ -73,6 +73,8 @@ class RunStarted(Event):
     #: See `core.deadlines`; 0 for none.
     run_timeout_ms: int = 0
     execution_deadline_at_ms: int = 0
+    #: Cancelled or terminated before it began: what asks for that follows, and no code of it runs.
+    is_withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -239,6 +239,8 @@ class Execution(Orders):
         definition = self.definition
         self._seed = event.seed
         self.random = randomness.stream(event.seed)
+        if event.is_withdrawn:
+            return
         try:
             args, kwargs = definition.decode_input(event.args, event.kwargs)
             coro = cast("Any", definition.function(*args, **kwargs))
@@ -283,6 +285,8 @@ class Execution(Orders):
     def _cancel(self, event: CancelRequested) -> None:
         if self._cancel_reason is None:
             self._cancel_reason = event.reason
+            if self.loop.main is None:  # It was withdrawn before it began.
+                self._end(RunCancelled(at_ms=0, reason=event.reason))
             self._deliver_cancellation()
             if self.loop.lingers:
                 self.handlers.cancel_waited_for()

@@ -14,9 +14,9 @@ from orchestrator.core import events as e
 from orchestrator.core.deadlines import timeouts_left
 from orchestrator.core.events import SignalReceived
 from orchestrator.core.limits import CARRIED_SIGNAL_IDS_MAX
-from orchestrator.core.values import Json, loads
+from orchestrator.core.values import Json
 from orchestrator.engine.turn import Turn
-from orchestrator.store.ports import InboxEntry, Kind, NextRun, OwnerStore, RunKey, TimerKind
+from orchestrator.store.ports import InboxEntry, Kind, NextRun, RunKey, TimerKind
 
 #: Ids whose latest run an owner remembers; of the others the log tells.
 _REMEMBERED_MAX = 10_000
@@ -84,22 +84,6 @@ def carried_in(body: Mapping[str, Json], at_ms: int) -> Iterator[SignalReceived]
             signal_id=str(one["signal_id"]),
             payload=one.get("payload"),
         )
-
-
-def start_in_row(store: OwnerStore, key: RunKey) -> list[InboxEntry]:
-    """Return the start that lies in the row of a run that has not begun, as an entry, or [].
-
-    It is in no inbox: its id is "".
-
-    Raises:
-        StoreUnavailable: No answer.
-    """
-    row = store.find_row(key.workflow_id)
-    if not row or row["run"] != str(key.run) or not row.get("start"):
-        return []
-    body = loads(row["start"])
-    assert isinstance(body, dict), "a start is an object"
-    return [InboxEntry(id="", kind=Kind.START, workflow_id=key.workflow_id, run=key.run, body=body)]
 
 
 class Forwarding:

@@ -57,6 +57,7 @@ class Mail:
             **_chain_in(body),
             scheduled=scheduled if isinstance(scheduled, dict) else {},
             **timeouts_in(body, at_ms),
+            is_withdrawn=body.get("withdrawn") is True,
         )
         self._turn.inputs.append(started)
         set_deadline(self._turn, started)

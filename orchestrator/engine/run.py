@@ -105,6 +105,11 @@ class LiveRun:
         return self._turn.ledger.status
 
     @property
+    def has_begun(self) -> bool:
+        """Whether its history has begun."""
+        return self._turn.ledger.started is not None
+
+    @property
     def is_closed(self) -> bool:
         """Whether the run has ended."""
         return self._turn.ledger.is_closed

@@ -46,3 +46,16 @@ def test_time_of_a_run_is_typed_in_seconds(typed: Type, store: MemoryStore) -> N
     refused = typed("start", "order", "--input", "1", "--run-timeout", "-1")
     assert refused.code == 2
     assert "run_timeout is -1 day" in refused.error
+
+
+def test_run_that_is_put_off_is_shown_with_the_instant_it_begins(
+    typed: Type, store: MemoryStore, recorder: Recorder
+) -> None:
+    line = ("start", "order", "--input", "1", "--id", "order-1", "--start-delay", "60")
+    assert typed(*line).code == 0
+    taken = store.take_inbox(dict.fromkeys(range(store.partitions), "0"), count=9, block_ms=0)
+    [entry] = [entry for entries in taken.values() for entry in entries]
+    assert entry.body["start_delay_ms"] == 60_000
+    assert "begins" not in typed("show", "order-1").out
+    recorder.record("order-1", begins_at_ms="86400000")
+    assert "1970-01-02" in typed("show", "order-1").out

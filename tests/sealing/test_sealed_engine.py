@@ -225,3 +225,18 @@ def test_event_of_one_run_is_not_taken_for_another_ones(world: SealedWorld) -> N
     world.codec.encode(b"1", scope="w.2")
     with pytest.raises(PayloadSealed, match="not what was sealed"):
         world.codec.decode(sealed, scope="w.2")
+
+
+def test_input_of_a_run_that_is_put_off_is_sealed_while_it_lies_in_the_row(
+    world: SealedWorld,
+) -> None:
+    world.start("guarded", SECRET, start_delay_ms=60_000)
+    world.settle()
+    row = world.plain.find_row("w")
+    assert row is not None
+    assert row["start"]
+    assert not world.is_readable()
+    world.restart()
+    world.advance(60_000)
+    world.settle()
+    assert world.result() == f"guarded {SECRET}"

@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli.errors import EXIT_WRONG, Refusal
 from orchestrator.client.start_options import StartSettings
+from orchestrator.core.retry import Retry
 from orchestrator.core.start_policies import IdConflictPolicy, IdReusePolicy
 from orchestrator.core.values import Json
 
@@ -32,6 +33,11 @@ def said_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=IdReusePolicy.ALLOW_DUPLICATE.value,
             show_default=True,
             help="Whether the id may have a run after one that has ended.",
+        ),
+        click.option(
+            "--retry-attempts",
+            type=click.IntRange(1),
+            help="Runs in all, as long as they fail; with waits that grow.",
         ),
         *(
             click.option(f"--{name}", type=float, metavar="SECONDS", help=words)
@@ -69,11 +75,13 @@ def settings_of(
     Raises:
         Refusal: A memo that is no JSON, or a value without a name.
     """
-    spans: dict[str, Any] = {
+    more: dict[str, Any] = {
         name: timedelta(seconds=settings[name])
         for name in ("run_timeout", "execution_timeout", "start_delay")
         if settings[name] is not None
     }
+    if settings["retry_attempts"] is not None:
+        more["retry"] = Retry(attempts=settings["retry_attempts"])
     said: StartSettings = {
         "search_attributes": {
             name: _value(text) for name, text in map(_pair("--search-attribute"), attributes)
@@ -84,7 +92,7 @@ def settings_of(
         "id_reuse_policy": settings["reuse_policy"],
         "id_conflict_policy": settings["conflict_policy"],
     }
-    said.update(spans)  # type: ignore[typeddict-item]
+    said.update(more)  # type: ignore[typeddict-item]
     return said
 
 

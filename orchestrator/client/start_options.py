@@ -9,6 +9,7 @@ from orchestrator.core.deadlines import span_ms, timeouts_asked
 from orchestrator.core.definition import Codec
 from orchestrator.core.errors import UsageError
 from orchestrator.core.limits import DETAILS_BYTES_MAX, SUMMARY_BYTES_MAX
+from orchestrator.core.retry import Retry
 from orchestrator.core.search_attributes import (
     SearchValue,
     checked_memo,
@@ -35,6 +36,7 @@ class StartSettings(TypedDict, total=False):
     run_timeout: timedelta
     execution_timeout: timedelta
     start_delay: timedelta
+    retry: Retry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ class StartOptions:
         start_delay: How long the run waits, from its start on, before it begins; its time-outs
             count from then.  Signals and updates wait with it, a message that goes with a start
             begins it at once.
+        retry: Whether, and when, a run that failed is followed by another attempt on the same
+            input; see `core.run_retry`.
     """
 
     search_attributes: Mapping[str, SearchValue] = field(default_factory=dict)
@@ -68,6 +72,7 @@ class StartOptions:
     run_timeout: timedelta | None = None
     execution_timeout: timedelta | None = None
     start_delay: timedelta | None = None
+    retry: Retry | None = None
 
     @property
     def conflict_policy(self) -> IdConflictPolicy:
@@ -115,6 +120,8 @@ class StartOptions:
         body |= timeouts_asked(self.run_timeout, self.execution_timeout)
         if self.start_delay is not None:
             body["start_delay_ms"] = span_ms("start_delay", self.start_delay)
+        if self.retry is not None:
+            body["retry"] = self.retry.as_json()
         return {name: part for name, part in body.items() if part}
 
 

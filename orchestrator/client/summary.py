@@ -38,6 +38,7 @@ class RunSummary:
         blocked: Why it rests, or ""; its `RunBlocked` event has both sides and the source line.
         result: What it returned, as JSON or a blob's reference; None unless it completed.
         failure: What ended it, or None.
+        is_retried: Whether it failed, and the next run of the id is another attempt.
         state: What it published, as JSON; None where it published nothing.
         search_attributes: What it is found by; instants in UTC.
         memo: What it keeps for its readers, as JSON.
@@ -59,6 +60,7 @@ class RunSummary:
     blocked: str = ""
     result: Json = None
     failure: Failure | None = None
+    is_retried: bool = False
     state: Json = None
     search_attributes: Mapping[str, SearchValue] = field(default_factory=dict)
     memo: Mapping[str, Json] = field(default_factory=dict)
@@ -75,6 +77,11 @@ class RunSummary:
     def is_closed(self) -> bool:
         """Whether it has ended."""
         return is_terminal(self.status)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has ended, and the next run of its id goes on for it."""
+        return self.is_retried or self.status == RunState.CONTINUED_AS_NEW.value
 
     def as_json(self) -> dict[str, Json]:
         """Return it as a JSON object, instants in ISO 8601; parts that say nothing are left out."""
@@ -103,8 +110,8 @@ class RunSummary:
             data["search_attributes"] = attributes_as_json(self.search_attributes)
         if self.memo:
             data["memo"] = dict(self.memo)
-        texts = ("summary", "details", "current_details")
-        data |= {name: text for name in texts if (text := getattr(self, name))}
+        names = ("summary", "details", "current_details", "is_retried")
+        data |= {name: said for name in names if (said := getattr(self, name))}
         return data
 
 
@@ -154,6 +161,7 @@ def summary_of(workflow_id: str, row: Mapping[str, str]) -> RunSummary:
         blocked=row.get("blocked", ""),
         result=_json_in(row, "result"),
         failure=Failure.from_json(failure) if isinstance(failure, dict) else None,
+        is_retried=bool(row.get("retried")),
         state=_json_in(row, "state"),
         search_attributes=decode_attributes(_object_in(row, "attributes")),
         memo=_object_in(row, "memo"),

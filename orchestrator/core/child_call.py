@@ -16,12 +16,15 @@ from orchestrator.core.context import current
 from orchestrator.core.errors import ContinueAsNew, UsageError
 from orchestrator.core.execution import Execution
 from orchestrator.core.limits import WORKFLOW_ID_CHARS_MAX
+from orchestrator.core.retry import Retry
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.values import digest
 
 #: Characters of ".child-<number>" behind the stem of a child's id.
 _CHILD_SUFFIX_CHARS_MAX = 20
 _STEM_CHARS = 120
+#: Those that `child` itself takes; any other would take a name away from the workflow's input.
+_SETTINGS = ("id", "parent_close_policy", "cancellation_type")
 
 
 class ChildCall:
@@ -40,6 +43,7 @@ class ChildCall:
         cancellation_type: ChildCancellation = "wait_cancellation_completed",
         run_timeout: timedelta | None = None,
         execution_timeout: timedelta | None = None,
+        retry: Retry | None = None,
     ) -> "ChildCall":
         """Return a `child` with these settings, whose keyword arguments are all the workflow's.
 
@@ -54,15 +58,15 @@ class ChildCall:
                 cancellation_type=cancellation_type,
                 run_timeout=run_timeout,
                 execution_timeout=execution_timeout,
+                retry=retry,
             )
         )
 
     async def __call__(self, workflow: ChildWorkflow | str, /, *args: Any, **kwargs: Any) -> Any:
         """Return the result of `workflow`, a workflow or the name of one, as a run of its own.
 
-        The keyword arguments ``id``, ``parent_close_policy``, ``cancellation_type``,
-        ``run_timeout`` and ``execution_timeout`` are settings of the child; the others are the
-        workflow's input.  Cancelling the waiting task asks the
+        The keyword arguments ``id``, ``parent_close_policy`` and ``cancellation_type`` are settings
+        of the child; the others are the workflow's input.  Cancelling the waiting task asks the
         child to stop, and waits for its end, unless its type says otherwise (CH2).
 
         Raises:
@@ -73,8 +77,7 @@ class ChildCall:
         """
         options = self._options
         if options is None:
-            names = ChildOptions.__slots__
-            given = {name: kwargs.pop(name) for name in names if name in kwargs}
+            given = {name: kwargs.pop(name) for name in _SETTINGS if name in kwargs}
             options = ChildOptions(**given)
         execution = current("child()")
         order = order_of_child(execution.definition.codec, workflow, args, kwargs, options)

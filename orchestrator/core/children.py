@@ -20,6 +20,7 @@ from orchestrator.core.definition import Codec, WorkflowDefinition
 from orchestrator.core.errors import ApplicationError, ChildWorkflowError, UsageError
 from orchestrator.core.events import ChildCompleted, ChildFailed
 from orchestrator.core.ids import checked_workflow_id
+from orchestrator.core.retry import Retry
 from orchestrator.core.steps import return_type
 from orchestrator.core.values import Json
 
@@ -52,7 +53,7 @@ class ChildOrder:
     cancellation_type: ChildCancellation = "wait_cancellation_completed"
     returns: Any = None  #: the declared type of the result; None for plain JSON
     scheduled: dict[str, Json] = field(default_factory=dict)  #: see `RunStarted`
-    timeouts: dict[str, Json] = field(default_factory=dict)  #: see `core.deadlines`
+    said: dict[str, Json] = field(default_factory=dict)  #: see `ChildScheduled`
 
 
 @dataclass(slots=True, eq=False)
@@ -88,13 +89,14 @@ class Child:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildOptions:
-    """Settings of one child; see the module, `core.deadlines`, and `core.ids` for its id."""
+    """Settings of one child; see the module, `core.deadlines`, `core.run_retry` and `core.ids`."""
 
     id: str | None = None
     parent_close_policy: ParentClosePolicy = "terminate"
     cancellation_type: ChildCancellation = "wait_cancellation_completed"
     run_timeout: timedelta | None = None
     execution_timeout: timedelta | None = None
+    retry: Retry | None = None
 
     def __post_init__(self) -> None:
         if self.id is not None:
@@ -108,6 +110,13 @@ class ChildOptions:
                 raise UsageError(
                     f"{name} is {getattr(self, name)!r}; it is one of {', '.join(get_args(kind))}"
                 )
+
+    def said(self) -> dict[str, Json]:
+        """Return what the child's START says beside its input."""
+        said = timeouts_asked(self.run_timeout, self.execution_timeout)
+        if self.retry is not None:
+            said["retry"] = self.retry.as_json()
+        return said
 
 
 def order_of_child(
@@ -143,5 +152,5 @@ def order_of_child(
         parent_close_policy=options.parent_close_policy,
         cancellation_type=options.cancellation_type,
         returns=returns,
-        timeouts=timeouts_asked(options.run_timeout, options.execution_timeout),
+        said=options.said(),
     )

@@ -75,6 +75,9 @@ class RunStarted(Event):
     execution_deadline_at_ms: int = 0
     #: Cancelled or terminated before it began: what asks for that follows, and no code of it runs.
     is_withdrawn: bool = False
+    #: {} or `Retry.as_json`, and which attempt this run is; see `core.run_retry`.
+    retry: dict[str, Json] = field(default_factory=dict)
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,8 +284,8 @@ class ChildScheduled(Event):
     kwargs: Json = _untold(factory=dict)
     parent_close_policy: str = _untold("terminate")
     scheduled: dict[str, Json] = _untold(factory=dict)
-    #: What its START says of its time; see `core.deadlines`.
-    timeouts: dict[str, Json] = _untold(factory=dict)
+    #: What its START says beside its input: time-outs, retry.
+    said: dict[str, Json] = _untold(factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -472,9 +475,13 @@ class RunCompleted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFailed(Event):
-    """A failure left the workflow."""
+    """A failure left the workflow, or its time was over.
+
+    `retry_at_ms`: when the next attempt begins, as the id's next run; 0 for none.
+    """
 
     failure: Failure = _untold()
+    retry_at_ms: int = _untold(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -301,13 +301,9 @@ class Execution(Orders):
         self._is_cancelled = True
         return self.loop.main.cancel()
 
-    def _terminate(self, event: TerminateRequested) -> None:
+    def _stop(self, ending: Command) -> None:
         if self._ending is None:
-            self._end(RunTerminated(at_ms=0, reason=event.reason))
-
-    def _time_out(self, event: RunTimedOut) -> None:
-        if self._ending is None:
-            self._end(RunFailed(at_ms=0, failure=failure_of_timeout(event)))
+            self._end(ending)
 
     def _rest(self) -> None:
         left = CALLBACKS_PER_ACTIVATION_MAX
@@ -397,6 +393,6 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     ExternalCompleted: lambda execution, event: execution.externals.settle(event),
     ExternalFailed: lambda execution, event: execution.externals.settle(event),
     CancelRequested: Execution._cancel,
-    TerminateRequested: Execution._terminate,
-    RunTimedOut: Execution._time_out,
+    TerminateRequested: lambda x, event: x._stop(RunTerminated(at_ms=0, reason=event.reason)),
+    RunTimedOut: lambda x, event: x._stop(RunFailed(at_ms=0, failure=failure_of_timeout(event))),
 }

@@ -137,7 +137,7 @@ class Orders:
                 kwargs=order.kwargs,
                 parent_close_policy=order.parent_close_policy,
                 scheduled=order.scheduled,
-                timeouts=order.timeouts,
+                said=order.said,
             )
         )
         self._child_count = number

@@ -9,11 +9,13 @@ CN4  Mail for a run that was continued is mail for the run that goes on (`Forwar
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from orchestrator.core import events as e
 from orchestrator.core.deadlines import timeouts_left
 from orchestrator.core.events import SignalReceived
 from orchestrator.core.limits import CARRIED_SIGNAL_IDS_MAX
+from orchestrator.core.run_retry import with_next_attempt
 from orchestrator.core.values import Json
 from orchestrator.engine.turn import Turn
 from orchestrator.store.ports import InboxEntry, Kind, NextRun, RunKey, TimerKind
@@ -62,6 +64,8 @@ def continue_run(turn: Turn, asked: e.RunContinuedAsNew, unread: Sequence[Signal
         if value:
             body[name] = value
     body |= timeouts_left(started)
+    if started.retry:
+        body["retry"] = started.retry
     if started.parent:
         body["parent"] = started.parent
     if turn.ledger.watchers:
@@ -71,6 +75,36 @@ def continue_run(turn: Turn, asked: e.RunContinuedAsNew, unread: Sequence[Signal
     )
     follows = RunKey(workflow_id=key.workflow_id, run=key.run + 1)
     turn.draft.set_timer(turn.draft.timer_of(follows, TimerKind.START, 0), turn.at_ms)
+
+
+def with_attempts(turn: Turn, commands: Sequence[e.Command]) -> list[e.Command]:
+    """Return the commands; a failure of the run says in it whether the run is attempted again."""
+    return [
+        with_next_attempt(command, turn.ledger, at_ms=turn.at_ms, jitter=turn.tools.rng.random())
+        if isinstance(command, e.RunFailed) and turn.started.retry
+        else command
+        for command in commands
+    ]
+
+
+def retry_run(turn: Turn, failed: e.RunFailed, unread: Sequence[SignalReceived]) -> None:
+    """Have the commit of the run's failure open the next attempt; before that end is appended."""
+    started, at_ms = turn.started, failed.retry_at_ms
+    same = e.RunContinuedAsNew(
+        at_ms=turn.at_ms,
+        workflow=started.workflow,
+        args_digest="",
+        args=started.args,
+        kwargs=started.kwargs,
+    )
+    continue_run(turn, same, unread)
+    assert turn.draft.next_run is not None
+    body = {**turn.draft.next_run.body, "attempt": started.attempt + 1}
+    if at_ms > turn.at_ms:
+        body["start_delay_ms"] = at_ms - turn.at_ms
+    turn.draft.next_run = replace(turn.draft.next_run, body=body)
+    follows = RunKey(workflow_id=turn.key.workflow_id, run=turn.key.run + 1)
+    turn.draft.set_timer(turn.draft.timer_of(follows, TimerKind.START, 0), at_ms)
 
 
 def carried_in(body: Mapping[str, Json], at_ms: int) -> Iterator[SignalReceived]:

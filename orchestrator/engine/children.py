@@ -38,7 +38,7 @@ class Children:
             "request_id": request,
             "parent": self._as_parent(ordered.child),
         }
-        body |= ordered.timeouts
+        body |= ordered.said
         if ordered.scheduled:
             body["scheduled"] = ordered.scheduled
         self._turn.draft.letters.append(

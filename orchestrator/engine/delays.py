@@ -10,6 +10,8 @@ DY3  A message that goes with a start begins the run at once.
 DY4  A run that is cancelled or terminated before it began is withdrawn: its history has its start,
      the request and the end, and no code of it runs.
 DY5  The time from which a delay counts is when the store accepted the start.
+DY6  The next attempt of a run that failed (`core.run_retry`) waits in the same way: its START lies
+     in the row from the beginning.
 """
 
 from collections.abc import Sequence
@@ -46,7 +48,7 @@ def arrivals_of_unbegun(
         start = _start_in(row, run)
         if start is None:
             return [*arrivals]
-        if not row.get("begins_at_ms"):
+        if not start.body.get("start_delay_ms"):
             return [start, *arrivals]  # It continues another one (CN1).
     begins_at_ms = int(row["started_at_ms"]) + int(str(start.body["start_delay_ms"]))
     if now_ms >= begins_at_ms or any(map(_begins, arrivals)):

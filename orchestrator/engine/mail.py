@@ -6,6 +6,7 @@ from typing import Any
 
 from orchestrator.core import events as e
 from orchestrator.core.deadlines import timeouts_in
+from orchestrator.core.run_retry import attempt_in
 from orchestrator.core.values import Json
 from orchestrator.engine.chains import carried_in, signal_digest
 from orchestrator.engine.children import parent_in
@@ -57,6 +58,7 @@ class Mail:
             **_chain_in(body),
             scheduled=scheduled if isinstance(scheduled, dict) else {},
             **timeouts_in(body, at_ms),
+            **attempt_in(body),
             is_withdrawn=body.get("withdrawn") is True,
         )
         self._turn.inputs.append(started)

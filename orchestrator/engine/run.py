@@ -22,9 +22,10 @@ from orchestrator.core.execution import Execution
 from orchestrator.core.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX
 from orchestrator.core.replay import Replayed, replay
 from orchestrator.core.run_info import RunInfo
+from orchestrator.core.run_retry import goes_on
 from orchestrator.core.values import Json, canonical
 from orchestrator.engine.attempts import Attempts
-from orchestrator.engine.chains import continue_run, follows
+from orchestrator.engine.chains import continue_run, follows, retry_run, with_attempts
 from orchestrator.engine.children import Children
 from orchestrator.engine.deadlines import ending_of_blocked, take_deadline
 from orchestrator.engine.draft import Draft
@@ -117,7 +118,7 @@ class LiveRun:
     @property
     def is_continued(self) -> bool:
         """Whether the run has ended, and the next one of its id goes on."""
-        return isinstance(self._turn.ledger.ending, e.RunContinuedAsNew)
+        return goes_on(self._turn.ledger.ending)
 
     def close(self) -> None:
         """Leave memory: coroutines are closed and order nothing."""
@@ -295,12 +296,16 @@ class LiveRun:
             raise ActivationFailed(
                 "limit", f"the history would grow beyond {HISTORY_EVENTS_MAX} events"
             )
+        commands = with_attempts(turn, commands)
         recorded = [as_recorded(command, self._tools.blobs) for command in commands]
         published = self._encoded_state()
         for asked, (command, data) in zip(commands, recorded, strict=True):
             if isinstance(asked, e.RunContinuedAsNew):
                 assert self._execution is not None
                 continue_run(turn, asked, self._execution.mailbox.unread())
+            elif isinstance(asked, e.RunFailed) and asked.retry_at_ms:
+                assert self._execution is not None
+                retry_run(turn, asked, self._execution.mailbox.unread())
             if isinstance(command, e.ENDINGS):
                 self._end(command, data)
                 continue
@@ -344,6 +349,9 @@ class LiveRun:
             return  # Parent and watchers are told of the chain's end.
         result, failure = outcome_of(ending)
         draft.fields |= fields_of_end(at_ms, result, failure)
+        if goes_on(ending):
+            draft.fields["retried"] = "1"
+            return
         self._externals.tell_watchers(ending)
         self._children.tell_parent(self.status, result=result, failure=failure)
 

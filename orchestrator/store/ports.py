@@ -397,9 +397,9 @@ class OwnerStore(Protocol):
         """Return the fields of the id's latest run, or None.
 
         Fields: run, status, type, request, started_at_ms, seq, head, and, once they exist,
-        version, state, result, failure, closed_at_ms, blocked, joined, starts; as JSON attributes,
-        names of their indexes, memo, summary, details and current_details; of a run that continues
-        another also first, the number of the chain's first run; of one that was put off or that
+        version, state, result, failure, closed_at_ms, blocked, joined, starts, retried; as JSON
+        attributes, names of their indexes, memo, summary, details and current_details; of a run
+        that continues another also first, the number of the chain's first run; of one put off, or
         continues another, until it begins, start, and of the former begins_at_ms.
         """
         ...
@@ -571,9 +571,9 @@ class ClientStore(RunIndex, Protocol):
 
         Body: workflow (the type's name), args, kwargs, request_id; of a child also parent
         (workflow, run, child).  Where its time is bounded: run_timeout_ms, execution_timeout_ms or,
-        in a chain, execution_deadline_at_ms; where it begins later, start_delay_ms.  Where there
-        are any: search_attributes and memo, objects, summary and details, texts; the row has them
-        from now on.
+        in a chain, execution_deadline_at_ms; where it begins later, start_delay_ms; where it may be
+        attempted again, retry and attempt.  Where there are any: search_attributes and memo,
+        objects, summary and details, texts; the row has them from now on.
 
         `id_reuse_policy` is an `IdReusePolicy`: where the latest run has ended in a way that it
         lets no start follow, nothing changes, and the answer is BARRED with that run.

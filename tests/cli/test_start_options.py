@@ -43,6 +43,10 @@ def test_time_of_a_run_is_typed_in_seconds(typed: Type, store: MemoryStore) -> N
     taken = store.take_inbox(dict.fromkeys(range(store.partitions), "0"), count=9, block_ms=0)
     [entry] = [entry for entries in taken.values() for entry in entries]
     assert (entry.body["run_timeout_ms"], entry.body["execution_timeout_ms"]) == (1_500, 60_000)
+    assert typed(*line[:-1], "order-2", "--retry-attempts", "3").code == 0
+    taken = store.take_inbox(dict.fromkeys(range(store.partitions), "0"), count=9, block_ms=0)
+    retries = [entry.body.get("retry") for entries in taken.values() for entry in entries]
+    assert [retry["attempts"] for retry in retries if isinstance(retry, dict)] == [3]
     refused = typed("start", "order", "--input", "1", "--run-timeout", "-1")
     assert refused.code == 2
     assert "run_timeout is -1 day" in refused.error

@@ -10,7 +10,14 @@ from celery import Celery
 
 from orchestrator import workflow
 from orchestrator.app import Orchestrator
-from orchestrator.core.errors import InvalidPayload, RunClosed, UnknownQuery, WorkflowFailed
+from orchestrator.core.errors import (
+    ApplicationError,
+    InvalidPayload,
+    RunClosed,
+    UnknownQuery,
+    WorkflowFailed,
+)
+from orchestrator.core.retry import Retry
 from orchestrator.store.memory import MemoryStore
 
 
@@ -29,12 +36,20 @@ async def greeting(name: str) -> str:
         asked.append(word)
 
 
+async def eager(least: int) -> int:
+    attempt = workflow.info().attempt
+    if attempt < least:
+        raise ApplicationError(f"attempt {attempt}")
+    return attempt
+
+
 @pytest.fixture
 def orc() -> Iterator[Orchestrator]:
     """An app whose orchestrator runs in a thread, over a store in memory."""
     app = Celery("greetings", broker="memory://", set_as_current=False)
     orc = Orchestrator(app, store=MemoryStore())
     orc.workflow(greeting)
+    orc.workflow(eager)
     stop = threading.Event()
     thread = threading.Thread(target=orc.engine().run, args=(stop,))
     thread.start()
@@ -81,3 +96,14 @@ def test_run_whose_time_is_over_has_failed_with_a_workflow_timeout(orc: Orchestr
         handle.result(timeout=30)
     assert caught.value.failure is not None
     assert (caught.value.status, caught.value.failure.type) == ("failed", "WorkflowTimeout")
+
+
+def test_result_of_a_run_that_is_attempted_again_is_the_last_attempts(orc: Orchestrator) -> None:
+    eager_workflow = orc.get_workflow("eager")
+    soon = Retry(attempts=3, initial=timedelta(milliseconds=1))
+    handle = eager_workflow.options(retry=soon).start(3, id="r-1")
+    assert handle.result(timeout=30) == 3
+    assert (handle.run, handle.status(), handle.describe().is_retried) == (1, "failed", True)
+    refused = eager_workflow.options(retry=soon).start(9, id="r-2")
+    with pytest.raises(WorkflowFailed, match="attempt 3"):
+        refused.result(timeout=30)

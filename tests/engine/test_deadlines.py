@@ -56,8 +56,9 @@ def timers(world: World) -> list[Any]:
 
 def check(world: World, run: int = 1) -> None:
     world.check_chain("w", run)
-    function = world.events("w", run)[0].workflow  # type: ignore[union-attr]
-    replayed = replay(world.registry[function], "w", run, world.events("w", run))
+    started = world.events("w", run)[0]
+    assert isinstance(started, e.RunStarted)
+    replayed = replay(world.registry[started.workflow], "w", run, world.events("w", run))
     assert replayed.pending == []
     replayed.execution.close()
 

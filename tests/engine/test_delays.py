@@ -20,7 +20,7 @@ async def collect(count: int = 3) -> list[Any]:
     return [await workflow.signal("number") for _ in range(count)]
 
 
-def put_off(count: int = 3, **said: Json) -> World:
+def put_off(count: int = 3, **said: Any) -> World:
     world = World(collect)
     world.tasks["begin"] = lambda: None
     world.start("collect", count, start_delay_ms=_DELAY_MS, **said)

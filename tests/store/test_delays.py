@@ -41,7 +41,7 @@ def test_putting_off_lands_again_without_a_change_but_not_once_the_run_has_begun
     assert world.commit(key, **parts) is CommitResult.COMMITTED
     assert world.store.find_row("order-42") == before
     late = world.next_commit(key, **parts)
-    begun = {"fields": {"start": "", "begins_at_ms": ""}}
+    begun: dict[str, Any] = {"fields": {"start": "", "begins_at_ms": ""}}
     removed = [timer(key, TimerKind.START, 0)]
     assert world.commit(key, ["started"], timers_removed=removed, **begun) is (
         CommitResult.COMMITTED

@@ -29,10 +29,8 @@ def with_next_attempt(
         at_ms: Now.
         jitter: In [0, 1).
     """
-    started, timed_out = ledger.started, ledger.timed_out
+    started = ledger.started
     if started is None or not started.retry or ledger.is_cancel_requested:
-        return ending
-    if timed_out is not None and timed_out.kind == "execution":
         return ending
     wait_ms = retry_delay_ms(
         Retry.from_json(started.retry), ending.failure, attempt=started.attempt + 1, jitter=jitter

@@ -143,6 +143,32 @@ def test_chain_is_stopped_between_two_attempts(kind: Kind, status: str) -> None:
     check(world)
 
 
+async def stubborn() -> None:
+    try:
+        await workflow.signal("never")
+    finally:
+        raise ApplicationError("not clean", "Busy")
+
+
+def test_run_that_was_asked_to_stop_is_not_attempted_again_if_it_fails_instead() -> None:
+    world = World(stubborn)
+    world.start("stubborn", retry=_POLICY)
+    world.settle()
+    world.post(Kind.CANCEL, {"reason": "enough", "request_id": "c"})
+    world.settle()
+    assert (world.row()["run"], world.status()) == ("1", "failed")
+    check(world)
+
+
+def test_no_attempt_is_made_that_would_begin_after_the_chains_deadline() -> None:
+    slow = {**_POLICY, "initial_ms": 10**12, "interval_max_ms": 10**12}
+    world = World(failing)
+    world.start("failing", retry=slow, execution_timeout_ms=5_000)
+    world.settle()
+    assert (world.row()["run"], world.status()) == ("1", "failed")
+    check(world)
+
+
 def test_mail_between_two_attempts_waits_for_the_next_one() -> None:
     world = World(flaky)
     world.start("flaky", 2, retry=_POLICY)

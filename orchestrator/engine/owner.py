@@ -402,7 +402,7 @@ class Owner:
     def _keep_or_close(self, run: LiveRun) -> None:
         if run.is_continued:
             self._forwarding.note(run.key)
-        if run.is_closed or run.questions.is_spoiled:
+        if run.is_closed or run.questions.is_spoiled or not run.has_begun:
             run.close()
         else:
             self.cache.put(run)

@@ -9,7 +9,7 @@ from orchestrator import workflow
 from orchestrator.core.replay import replay
 from orchestrator.core.values import Json
 from orchestrator.core.with_start import with_start
-from orchestrator.store.ports import Kind, StartAnswer
+from orchestrator.store.ports import Kind, RunKey, StartAnswer
 from tests.engine.world import World
 
 _DELAY_MS = 60_000
@@ -201,3 +201,10 @@ def test_runs_that_are_put_off_do_not_hold_up_others() -> None:
     world.settle()
     assert world.result("x") == [2]
     assert world.status() == "pending"
+
+
+def test_runs_that_are_put_off_take_no_place_in_memory() -> None:
+    world = put_off()
+    world.signal("number", 1)
+    world.settle()
+    assert world.node.owner.cache.take(RunKey(workflow_id="w", run=1)) is None

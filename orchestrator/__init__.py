@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orchestrator.core.errors import ApplicationError as ApplicationError
     from orchestrator.core.errors import ChildWorkflowError as ChildWorkflowError
     from orchestrator.core.errors import ConfigurationError as ConfigurationError
+    from orchestrator.core.errors import DuplicateRun as DuplicateRun
     from orchestrator.core.errors import ExternalWorkflowError as ExternalWorkflowError
     from orchestrator.core.errors import ForbiddenInWorkflow as ForbiddenInWorkflow
     from orchestrator.core.errors import HistoryFileError as HistoryFileError
@@ -107,6 +108,7 @@ _HOMES = {
     "ApplicationError": _ERRORS,
     "ChildWorkflowError": _ERRORS,
     "ConfigurationError": _ERRORS,
+    "DuplicateRun": _ERRORS,
     "ExternalWorkflowError": _ERRORS,
     "ForbiddenInWorkflow": _ERRORS,
     "HistoryFileError": _ERRORS,
@@ -144,6 +146,7 @@ __all__ = [
     "BatchReport",
     "ChildWorkflowError",
     "ConfigurationError",
+    "DuplicateRun",
     "EncryptionCodec",
     "ExternalWorkflowError",
     "Failure",

@@ -79,6 +79,8 @@ def header_table(
     table.add_row("type", Text(f"{run.type} {run.version}".strip()))
     table.add_row("status", status_text(run.status))
     table.add_row("started", moment(run.started_at))
+    if run.begins_at is not None:
+        table.add_row("begins", moment(run.begins_at))
     if run.closed_at is not None:
         table.add_row("ended", moment(run.closed_at))
     _add_said(table, run)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.client import conflicts
 from orchestrator.client.ids import new_request_id
 from orchestrator.client.session import Session
 from orchestrator.client.summary import history_event_of
@@ -20,7 +21,6 @@ from orchestrator.core.errors import (
     OrchestratorError,
     QueryTimeout,
     RunClosed,
-    RunExists,
     RunNotFound,
     UnknownQuery,
     UsageError,
@@ -29,7 +29,7 @@ from orchestrator.core.events import CancelRequested, SignalReceived, TerminateR
 from orchestrator.core.values import Json
 from orchestrator.core.versions import named_version, of_version
 from orchestrator.payloads import encode_payload
-from orchestrator.store.ports import Kind, Posted, PostedAnswer, RunKey, StartAnswer
+from orchestrator.store.ports import Kind, Posted, PostedAnswer, RunKey
 
 #: Seconds a query waits for its answer unless told otherwise.
 QUERY_TIMEOUT_S = 10.0
@@ -59,26 +59,28 @@ async def start(
 ) -> int:
     """Open a run and return its number; `said` is what `StartOptions.as_body` returned.
 
-    Raises:
-        RunExists: A run of this id is open, started by another request.
-        StoreUnavailable: No answer.  The run may have been started; start the same id again, and
-            `RunExists` tells that it was.
+    Raises: See `conflicts.start`.
     """
-    request_id = new_request_id()
-    body: dict[str, Json] = {
+    body = start_body(session, definition, args, kwargs, said or {})
+    return await conflicts.start(session, workflow_id, body)
+
+
+def start_body(
+    session: Session,
+    definition: WorkflowDefinition,
+    args: list[Json],
+    kwargs: dict[str, Json],
+    said: Mapping[str, Json],
+) -> dict[str, Json]:
+    """Return what a START carries, under a new request id; `said` as for `start`."""
+    return {
         "workflow": definition.name,
         "args": args,
         "kwargs": kwargs,
-        "request_id": request_id,
+        "request_id": new_request_id(),
         **named_version(session.registry, definition),
-        **(said or {}),
+        **said,
     }
-    answer = await session.resend(
-        lambda: session.store.start(workflow_id, request_id=request_id, body=body)
-    )
-    if answer.answer is StartAnswer.EXISTS:
-        raise RunExists(workflow_id, answer.run, answer.status)
-    return answer.run
 
 
 async def signal(

@@ -41,6 +41,7 @@ from orchestrator.core.events import (
     RunTerminated,
 )
 from orchestrator.core.failure import Failure
+from orchestrator.core.run_retry import goes_on
 from orchestrator.core.states import RunState
 from orchestrator.core.values import first_head, next_head
 from orchestrator.core.versions import of_version
@@ -87,7 +88,7 @@ async def describe(session: Session, target: Target) -> RunSummary:
 async def result(session: Session, target: Target, timeout_s: float | None) -> Any:
     """Wait for the run's end and return its result, as the type the workflow declares.
 
-    A run that is continued as new is waited for to the end of its chain.
+    A run that is continued as new, or attempted again, is waited for to the end of its chain.
 
     Raises:
         WorkflowFailed: It ended without one.
@@ -99,7 +100,7 @@ async def result(session: Session, target: Target, timeout_s: float | None) -> A
     summary = await ridden_out(session, lambda: describe(session, target))
     # From here on this run, also if another one of the id follows it.
     target = Target(workflow_id=target.workflow_id, run=summary.run, definition=target.definition)
-    while not summary.is_closed or summary.status == RunState.CONTINUED_AS_NEW.value:
+    while not summary.is_closed or summary.goes_on:
         if summary.is_closed:
             target = replace(target, run=summary.run + 1)
             summary = await ridden_out(session, functools.partial(describe, session, target))
@@ -250,6 +251,7 @@ async def _describe_earlier(session: Session, target: Target) -> RunSummary:
         head=stored[-1].head,
         result=ended.result if isinstance(ended, RunCompleted) else None,
         failure=failure,
+        is_retried=isinstance(ended, RunFailed) and goes_on(ended),
     )
 
 

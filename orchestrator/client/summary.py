@@ -31,12 +31,14 @@ class RunSummary:
         status: A `core.states.RunState` value, or "blocked" while the run rests.
         version: Of the workflow, as recorded at its start.
         started_at: When the store accepted it.
+        begins_at: When it is to begin, if it was put off and has not begun.
         closed_at: When it ended; None while it is open.
         seq: Number of its last event; 0 before the first.
         head: The chain's head after that event.
         blocked: Why it rests, or ""; its `RunBlocked` event has both sides and the source line.
         result: What it returned, as JSON or a blob's reference; None unless it completed.
         failure: What ended it, or None.
+        is_retried: Whether it failed, and the next run of the id is another attempt.
         state: What it published, as JSON; None where it published nothing.
         search_attributes: What it is found by; instants in UTC.
         memo: What it keeps for its readers, as JSON.
@@ -51,12 +53,14 @@ class RunSummary:
     status: str
     version: str = ""
     started_at: datetime | None = None
+    begins_at: datetime | None = None
     closed_at: datetime | None = None
     seq: int = 0
     head: str = ""
     blocked: str = ""
     result: Json = None
     failure: Failure | None = None
+    is_retried: bool = False
     state: Json = None
     search_attributes: Mapping[str, SearchValue] = field(default_factory=dict)
     memo: Mapping[str, Json] = field(default_factory=dict)
@@ -74,6 +78,11 @@ class RunSummary:
         """Whether it has ended."""
         return is_terminal(self.status)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has ended, and the next run of its id goes on for it."""
+        return self.is_retried or self.status == RunState.CONTINUED_AS_NEW.value
+
     def as_json(self) -> dict[str, Json]:
         """Return it as a JSON object, instants in ISO 8601; parts that say nothing are left out."""
         data: dict[str, Json] = {
@@ -85,10 +94,10 @@ class RunSummary:
         }
         if self.version:
             data["version"] = self.version
-        if self.started_at is not None:
-            data["started_at"] = self.started_at.isoformat()
-        if self.closed_at is not None:
-            data["closed_at"] = self.closed_at.isoformat()
+        for name in ("started_at", "begins_at", "closed_at"):
+            at: datetime | None = getattr(self, name)
+            if at is not None:
+                data[name] = at.isoformat()
         if self.blocked:
             data["blocked"] = self.blocked
         if self.status == RunState.COMPLETED.value:
@@ -101,8 +110,8 @@ class RunSummary:
             data["search_attributes"] = attributes_as_json(self.search_attributes)
         if self.memo:
             data["memo"] = dict(self.memo)
-        texts = ("summary", "details", "current_details")
-        data |= {name: text for name in texts if (text := getattr(self, name))}
+        names = ("summary", "details", "current_details", "is_retried")
+        data |= {name: said for name in names if (said := getattr(self, name))}
         return data
 
 
@@ -145,12 +154,14 @@ def summary_of(workflow_id: str, row: Mapping[str, str]) -> RunSummary:
         status=row["status"],
         version=row.get("version", ""),
         started_at=_instant_in(row, "started_at_ms"),
+        begins_at=_instant_in(row, "begins_at_ms"),
         closed_at=_instant_in(row, "closed_at_ms"),
         seq=int(row.get("seq") or 0),
         head=row.get("head", ""),
         blocked=row.get("blocked", ""),
         result=_json_in(row, "result"),
         failure=Failure.from_json(failure) if isinstance(failure, dict) else None,
+        is_retried=bool(row.get("retried")),
         state=_json_in(row, "state"),
         search_attributes=decode_attributes(_object_in(row, "attributes")),
         memo=_object_in(row, "memo"),

@@ -28,7 +28,6 @@ from orchestrator.core.errors import (
 from orchestrator.core.events import (
     ENDINGS,
     Event,
-    RunContinuedAsNew,
     UpdateAccepted,
     UpdateCompleted,
     UpdateFailed,
@@ -36,10 +35,11 @@ from orchestrator.core.events import (
     UpdateRejected,
 )
 from orchestrator.core.failure import Failure
+from orchestrator.core.run_retry import goes_on
 from orchestrator.core.values import Json
 from orchestrator.core.with_start import WithStart, again_in
 from orchestrator.payloads import encode_payload
-from orchestrator.store.ports import Kind, PostedAnswer, RunKey
+from orchestrator.store.ports import Kind, PostedAnswer, RunKey, StartAnswer
 
 #: What `start_update` may wait for.
 STAGES = ("accepted", "completed")
@@ -180,7 +180,7 @@ async def _after_end(session: Session, sent: Sent, ending: Event, *, is_accepted
     target = sent.target
     words = type(ending).__name__
     is_known = is_accepted or await _is_known(session, sent)
-    if isinstance(ending, RunContinuedAsNew) and not is_known:
+    if goes_on(ending) and not is_known:
         return replace(sent, target=replace(target, run=target.run + 1), after_seq=0)
     if is_known:
         failure = Failure(type=words, message=f"run {target.run} ended before it was through")
@@ -198,6 +198,8 @@ async def _after_end(session: Session, sent: Sent, ending: Event, *, is_accepted
             message=(Kind.UPDATE, again.message),
         )
     )
+    if started.answer is StartAnswer.BARRED:
+        raise RunClosed(target.workflow_id, target.run, words)
     return replace(sent, target=replace(target, run=started.run), with_start=again, after_seq=0)
 
 

@@ -4,7 +4,8 @@ Either a run is opened and has the message right behind its start, or the run th
 message: nobody comes between.  Sent again after a lost answer, it changes nothing.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.client import messages, updates
@@ -13,10 +14,11 @@ from orchestrator.client.messages import Target
 from orchestrator.client.session import Session
 from orchestrator.client.updates import Sent
 from orchestrator.core.definition import WorkflowDefinition
+from orchestrator.core.errors import DuplicateRun
 from orchestrator.core.values import Json
 from orchestrator.core.versions import named_version
 from orchestrator.core.with_start import WithStart, with_start
-from orchestrator.store.ports import Kind
+from orchestrator.store.ports import Kind, StartAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,8 @@ class ToStart:
     definition: WorkflowDefinition
     args: list[Json]
     kwargs: dict[str, Json]
+    #: What `StartOptions.said_with_message` returned.
+    said: Mapping[str, Json] = field(default_factory=dict)
 
     def body(self, session: Session) -> dict[str, Json]:
         """Return the body of the start."""
@@ -35,6 +39,7 @@ class ToStart:
             "args": self.args,
             "kwargs": self.kwargs,
             **named_version(session.registry, self.definition),
+            **self.said,
         }
 
 
@@ -45,6 +50,7 @@ async def signal_with_start(
 
     Raises:
         InvalidPayload, PayloadTooLarge: See `messages.signal`; nothing was sent.
+        DuplicateRun: None is open, and the start's reuse policy lets it not follow the last one.
         StoreUnavailable: No answer; repeat it under the same signal id.
     """
     encoded = messages.signal_payload(session, start.definition, name, payload)
@@ -65,6 +71,7 @@ async def update_with_start(
 
     Raises:
         InvalidPayload, PayloadTooLarge: See `updates.send`; nothing was sent.
+        DuplicateRun: None is open, and the start's reuse policy lets it not follow the last one.
         StoreUnavailable: No answer; repeat it under the same update id.
     """
     update_id = update_id or new_request_id()
@@ -83,4 +90,7 @@ async def _send(session: Session, start: ToStart, kind: Kind, both: WithStart) -
             message=(kind, both.message),
         )
     )
+    if answer.answer is StartAnswer.BARRED:
+        policy = str(both.start.get("id_reuse_policy"))
+        raise DuplicateRun(start.workflow_id, answer.run, answer.status, policy)
     return Target(workflow_id=start.workflow_id, run=answer.run, definition=start.definition)

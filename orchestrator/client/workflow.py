@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
-from orchestrator.client import messages, with_start
+from orchestrator.client import conflicts, messages, with_start
 from orchestrator.client.handle import AsyncRunHandle, RunHandle, Sessions
 from orchestrator.client.ids import checked_workflow_id, new_workflow_id
 from orchestrator.client.messages import Target
@@ -90,7 +90,7 @@ class Workflow(Generic[P, R]):
         Raises:
             InvalidPayload: The input does not fit the function's annotations; nothing was sent.
             InvalidWorkflowId: See `ids`.
-            PayloadTooLarge, RunExists, StoreUnavailable: See `messages.start`.
+            PayloadTooLarge, RunExists, DuplicateRun, StoreUnavailable: See `conflicts.start`.
         """
         return self.apply_async(args, kwargs, task_id=id)
 
@@ -162,6 +162,7 @@ class Workflow(Generic[P, R]):
             definition=self.definition,
             args=input_args,
             kwargs=input_kwargs,
+            said=self._options.said_with_message(self.definition.codec),
         )
 
     async def _started(
@@ -179,9 +180,8 @@ class Workflow(Generic[P, R]):
         sessions = self._sessions
         session = sessions.on_running_loop() if on_running_loop else sessions.blocking()
         said = self._options.as_body(session.codec)
-        run = await messages.start(
-            session, workflow_id, self.definition, input_args, input_kwargs, said
-        )
+        body = messages.start_body(session, self.definition, input_args, input_kwargs, said)
+        run = await conflicts.start(session, workflow_id, body, self._options.conflict_policy)
         return Target(workflow_id=workflow_id, run=run, definition=self.definition)
 
 

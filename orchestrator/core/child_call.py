@@ -1,6 +1,7 @@
 """What workflow code says of other runs of its own making: children, and the run that goes on."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any, NoReturn
 
 from orchestrator.core.children import (
@@ -15,12 +16,15 @@ from orchestrator.core.context import current
 from orchestrator.core.errors import ContinueAsNew, UsageError
 from orchestrator.core.execution import Execution
 from orchestrator.core.limits import WORKFLOW_ID_CHARS_MAX
+from orchestrator.core.retry import Retry
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.values import digest
 
 #: Characters of ".child-<number>" behind the stem of a child's id.
 _CHILD_SUFFIX_CHARS_MAX = 20
 _STEM_CHARS = 120
+#: Those that `child` itself takes; any other would take a name away from the workflow's input.
+_SETTINGS = ("id", "parent_close_policy", "cancellation_type")
 
 
 class ChildCall:
@@ -37,16 +41,24 @@ class ChildCall:
         id: str | None = None,
         parent_close_policy: ParentClosePolicy = "terminate",
         cancellation_type: ChildCancellation = "wait_cancellation_completed",
+        run_timeout: timedelta | None = None,
+        execution_timeout: timedelta | None = None,
+        retry: Retry | None = None,
     ) -> "ChildCall":
         """Return a `child` with these settings, whose keyword arguments are all the workflow's.
 
         Raises:
             InvalidWorkflowId: See `core.ids`.
-            UsageError: No such policy, or type.
+            UsageError: No such policy, or type, or a time-out that cannot be.
         """
         return ChildCall(
             ChildOptions(
-                id=id, parent_close_policy=parent_close_policy, cancellation_type=cancellation_type
+                id=id,
+                parent_close_policy=parent_close_policy,
+                cancellation_type=cancellation_type,
+                run_timeout=run_timeout,
+                execution_timeout=execution_timeout,
+                retry=retry,
             )
         )
 
@@ -65,8 +77,7 @@ class ChildCall:
         """
         options = self._options
         if options is None:
-            names = ChildOptions.__slots__
-            given = {name: kwargs.pop(name) for name in names if name in kwargs}
+            given = {name: kwargs.pop(name) for name in _SETTINGS if name in kwargs}
             options = ChildOptions(**given)
         execution = current("child()")
         order = order_of_child(execution.definition.codec, workflow, args, kwargs, options)

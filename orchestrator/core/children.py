@@ -12,12 +12,15 @@ CH3  When the parent ends first, its `parent_close_policy` says what becomes of 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
+from orchestrator.core.deadlines import timeouts_asked
 from orchestrator.core.definition import Codec, WorkflowDefinition
 from orchestrator.core.errors import ApplicationError, ChildWorkflowError, UsageError
 from orchestrator.core.events import ChildCompleted, ChildFailed
 from orchestrator.core.ids import checked_workflow_id
+from orchestrator.core.retry import Retry
 from orchestrator.core.steps import return_type
 from orchestrator.core.values import Json
 
@@ -50,6 +53,7 @@ class ChildOrder:
     cancellation_type: ChildCancellation = "wait_cancellation_completed"
     returns: Any = None  #: the declared type of the result; None for plain JSON
     scheduled: dict[str, Json] = field(default_factory=dict)  #: see `RunStarted`
+    said: dict[str, Json] = field(default_factory=dict)  #: see `ChildScheduled`
 
 
 @dataclass(slots=True, eq=False)
@@ -85,15 +89,19 @@ class Child:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildOptions:
-    """Settings of one child; see the module, and `core.ids` for what an id may be."""
+    """Settings of one child; see the module, `core.deadlines`, `core.run_retry` and `core.ids`."""
 
     id: str | None = None
     parent_close_policy: ParentClosePolicy = "terminate"
     cancellation_type: ChildCancellation = "wait_cancellation_completed"
+    run_timeout: timedelta | None = None
+    execution_timeout: timedelta | None = None
+    retry: Retry | None = None
 
     def __post_init__(self) -> None:
         if self.id is not None:
             checked_workflow_id(self.id)
+        timeouts_asked(self.run_timeout, self.execution_timeout)
         for name, kind in (
             ("parent_close_policy", ParentClosePolicy),
             ("cancellation_type", ChildCancellation),
@@ -102,6 +110,13 @@ class ChildOptions:
                 raise UsageError(
                     f"{name} is {getattr(self, name)!r}; it is one of {', '.join(get_args(kind))}"
                 )
+
+    def said(self) -> dict[str, Json]:
+        """Return what the child's START says beside its input."""
+        said = timeouts_asked(self.run_timeout, self.execution_timeout)
+        if self.retry is not None:
+            said["retry"] = self.retry.as_json()
+        return said
 
 
 def order_of_child(
@@ -137,4 +152,5 @@ def order_of_child(
         parent_close_policy=options.parent_close_policy,
         cancellation_type=options.cancellation_type,
         returns=returns,
+        said=options.said(),
     )

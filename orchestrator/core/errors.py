@@ -12,6 +12,7 @@ OrchestratorError             base; caught only at a process boundary
 │   ├── WorkflowUpdateRejected  the workflow does not take the update; nothing else was changed
 │   ├── RunNotFound           no run with this id
 │   ├── RunExists             a run with this id is open
+│   │   └── DuplicateRun      the id has had its run, and its reuse was not allowed
 │   ├── RunClosed             the run has ended; it takes no more messages
 │   ├── HistoryFileError      an exported history that is damaged, or none at all
 │   ├── WorkflowStuck         in a test: nothing can happen any more that would end the run
@@ -190,6 +191,23 @@ class RunExists(UsageError):
         return (
             f"{self.workflow_id} is {self.status} as run {self.run}; "
             f"choose another id, or wait for its end"
+        )
+
+
+class DuplicateRun(RunExists):
+    """No run of this id is open, but the start's reuse policy allows no further one."""
+
+    def __init__(self, workflow_id: str, run: int, status: str, policy: str) -> None:
+        UsageError.__init__(self, workflow_id, run, status, policy)
+        self.workflow_id = workflow_id
+        self.run = run
+        self.status = status
+        self.policy = policy
+
+    def __str__(self) -> str:
+        return (
+            f"{self.workflow_id} is {self.status} as run {self.run}, and the start's "
+            f"id_reuse_policy is {self.policy}; choose another id, or allow_duplicate"
         )
 
 

@@ -72,6 +72,14 @@ class RunStarted(Event):
     #: {} or ``{"schedule": id, "at_ms": instant}``: which schedule started it, and for when.
     scheduled: dict[str, Json] = field(default_factory=dict)
     is_pinned: bool = False
+    #: See `core.deadlines`; 0 for none.
+    run_timeout_ms: int = 0
+    execution_deadline_at_ms: int = 0
+    #: Cancelled or terminated before it began: what asks for that follows, and no code of it runs.
+    is_withdrawn: bool = False
+    #: {} or `Retry.as_json`, and which attempt this run is; see `core.run_retry`.
+    retry: dict[str, Json] = field(default_factory=dict)
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +213,14 @@ class TerminateRequested(Event):
     request_id: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTimedOut(Event):
+    """The run's time was over at `due_at_ms`: by `kind` "run" or "execution"; `core.deadlines`."""
+
+    kind: str
+    due_at_ms: int
+
+
 Input: TypeAlias = Union[
     RunStarted,
     StepCompleted,
@@ -219,6 +235,7 @@ Input: TypeAlias = Union[
     ExternalFailed,
     CancelRequested,
     TerminateRequested,
+    RunTimedOut,
 ]
 
 
@@ -269,6 +286,8 @@ class ChildScheduled(Event):
     kwargs: Json = _untold(factory=dict)
     parent_close_policy: str = _untold("terminate")
     scheduled: dict[str, Json] = _untold(factory=dict)
+    #: What its START says beside its input: time-outs, retry.
+    said: dict[str, Json] = _untold(factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -468,9 +487,13 @@ class RunCompleted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFailed(Event):
-    """A failure left the workflow."""
+    """A failure left the workflow, or its time was over.
+
+    `retry_at_ms`: when the next attempt begins, as the id's next run; 0 for none.
+    """
 
     failure: Failure = _untold()
+    retry_at_ms: int = _untold(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from orchestrator.core import endings, generators, guard, randomness
 from orchestrator.core.compensation import SagaRecord, SagaState
 from orchestrator.core.conditions import Conditions
+from orchestrator.core.deadlines import failure_of_timeout
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ActivationFailed, ActivationInterrupted, ContinueAsNew
 from orchestrator.core.events import (
@@ -34,6 +35,7 @@ from orchestrator.core.events import (
     RunFailed,
     RunStarted,
     RunTerminated,
+    RunTimedOut,
     ScheduleTimesComputed,
     SignalReceived,
     StepCompleted,
@@ -244,6 +246,8 @@ class Execution(Orders):
         definition = self.definition
         self._seed = event.seed
         self.random = randomness.stream(event.seed)
+        if event.is_withdrawn:
+            return
         try:
             args, kwargs = definition.decode_input(event.args, event.kwargs)
             coro = cast("Any", definition.function(*args, **kwargs))
@@ -288,6 +292,8 @@ class Execution(Orders):
     def _cancel(self, event: CancelRequested) -> None:
         if self._cancel_reason is None:
             self._cancel_reason = event.reason
+            if self.loop.main is None:  # It was withdrawn before it began.
+                self._end(RunCancelled(at_ms=0, reason=event.reason))
             self._deliver_cancellation()
             if self.loop.lingers:
                 self.handlers.cancel_waited_for()
@@ -302,9 +308,9 @@ class Execution(Orders):
         self._is_cancelled = True
         return self.loop.main.cancel()
 
-    def _terminate(self, event: TerminateRequested) -> None:
+    def _stop(self, ending: Command) -> None:
         if self._ending is None:
-            self._end(RunTerminated(at_ms=0, reason=event.reason))
+            self._end(ending)
 
     def _rest(self) -> None:
         left = CALLBACKS_PER_ACTIVATION_MAX
@@ -394,5 +400,6 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     ExternalCompleted: lambda execution, event: execution.externals.settle(event),
     ExternalFailed: lambda execution, event: execution.externals.settle(event),
     CancelRequested: Execution._cancel,
-    TerminateRequested: Execution._terminate,
+    TerminateRequested: lambda x, event: x._stop(RunTerminated(at_ms=0, reason=event.reason)),
+    RunTimedOut: lambda x, event: x._stop(RunFailed(at_ms=0, failure=failure_of_timeout(event))),
 }

@@ -87,6 +87,7 @@ class Ledger:
     request_ids: set[str] = field(default_factory=set)
     is_cancel_requested: bool = False
     is_terminate_requested: bool = False
+    timed_out: e.RunTimedOut | None = None
     blocked: e.RunBlocked | None = None
     compensating: set[int] = field(default_factory=set)
     parked: set[int] = field(default_factory=set)
@@ -202,6 +203,8 @@ class Ledger:
             case e.TerminateRequested():
                 self.is_terminate_requested = True
                 self.request_ids.add(event.request_id)
+            case e.RunTimedOut():
+                self.timed_out = event
             case e.CompensationStarted():
                 self.compensating.add(event.saga)
                 self._move(RunFact.COMPENSATION_STARTED)

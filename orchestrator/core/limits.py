@@ -127,10 +127,16 @@ SCHEDULE_BUFFER_MAX = 1_000
 SCHEDULE_SEARCH_YEARS_MAX = 40
 SCHEDULE_SEARCH_MAX = 10_000
 
+#: The longest time-out of a run, and the longest delay of one: beyond, it is a slip of units.
+RUN_TIMEOUT_MS_MAX = 10 * 366 * 24 * 3_600_000
+
 #: A query's answer waits this long for its reader.
 ANSWER_TTL_MS = 60_000
 #: Requests that were told "a run is open, your message is in": kept to know a repetition again.
 JOINED_REQUESTS_MAX = 100
+#: Starts of an id, beside its latest, that know their request again when it is sent again.  Client
+#: and letters resend within minutes; so many starts of one id in that time are a loop.
+STARTS_REMEMBERED_MAX = 10
 #: Rejected signals kept for people to look at.
 REJECTED_SIGNALS_MAX = 10_000
 

@@ -137,6 +137,7 @@ class Orders:
                 kwargs=order.kwargs,
                 parent_close_policy=order.parent_close_policy,
                 scheduled=order.scheduled,
+                said=order.said,
             )
         )
         self._child_count = number

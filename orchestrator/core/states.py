@@ -17,7 +17,7 @@ from enum import Enum
 class RunState(Enum):
     """Where a run is in its life."""
 
-    PENDING = "pending"  #: accepted by the store; no orchestrator has seen it yet
+    PENDING = "pending"  #: accepted by the store; it has not begun
     RUNNING = "running"
     COMPENSATING = "compensating"  #: a saga undoes its steps, newest first
     COMPENSATION_FAILED = "compensation_failed"  #: an undo gave up; a person has to decide

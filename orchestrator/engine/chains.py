@@ -9,13 +9,16 @@ CN4  Mail for a run that was continued is mail for the run that goes on (`Forwar
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from orchestrator.core import events as e
+from orchestrator.core.deadlines import timeouts_left
 from orchestrator.core.events import SignalReceived
 from orchestrator.core.limits import CARRIED_SIGNAL_IDS_MAX
-from orchestrator.core.values import Json, loads
+from orchestrator.core.run_retry import with_next_attempt
+from orchestrator.core.values import Json
 from orchestrator.engine.turn import Turn
-from orchestrator.store.ports import InboxEntry, Kind, NextRun, OwnerStore, RunKey, TimerKind
+from orchestrator.store.ports import InboxEntry, Kind, NextRun, RunKey, TimerKind
 
 #: Ids whose latest run an owner remembers; of the others the log tells.
 _REMEMBERED_MAX = 10_000
@@ -60,6 +63,9 @@ def continue_run(turn: Turn, asked: e.RunContinuedAsNew, unread: Sequence[Signal
     ):
         if value:
             body[name] = value
+    body |= timeouts_left(started)
+    if started.retry:
+        body["retry"] = started.retry
     if started.parent:
         body["parent"] = started.parent
     if turn.ledger.watchers:
@@ -69,6 +75,36 @@ def continue_run(turn: Turn, asked: e.RunContinuedAsNew, unread: Sequence[Signal
     )
     follows = RunKey(workflow_id=key.workflow_id, run=key.run + 1)
     turn.draft.set_timer(turn.draft.timer_of(follows, TimerKind.START, 0), turn.at_ms)
+
+
+def with_attempts(turn: Turn, commands: Sequence[e.Command]) -> list[e.Command]:
+    """Return the commands; a failure of the run says in it whether the run is attempted again."""
+    return [
+        with_next_attempt(command, turn.ledger, at_ms=turn.at_ms, jitter=turn.tools.rng.random())
+        if isinstance(command, e.RunFailed) and turn.started.retry
+        else command
+        for command in commands
+    ]
+
+
+def retry_run(turn: Turn, failed: e.RunFailed, unread: Sequence[SignalReceived]) -> None:
+    """Have the commit of the run's failure open the next attempt; before that end is appended."""
+    started, at_ms = turn.started, failed.retry_at_ms
+    same = e.RunContinuedAsNew(
+        at_ms=turn.at_ms,
+        workflow=started.workflow,
+        args_digest="",
+        args=started.args,
+        kwargs=started.kwargs,
+    )
+    continue_run(turn, same, unread)
+    assert turn.draft.next_run is not None
+    body = {**turn.draft.next_run.body, "attempt": started.attempt + 1}
+    if at_ms > turn.at_ms:
+        body["start_delay_ms"] = at_ms - turn.at_ms
+    turn.draft.next_run = replace(turn.draft.next_run, body=body)
+    follows = RunKey(workflow_id=turn.key.workflow_id, run=turn.key.run + 1)
+    turn.draft.set_timer(turn.draft.timer_of(follows, TimerKind.START, 0), at_ms)
 
 
 def carried_in(body: Mapping[str, Json], at_ms: int) -> Iterator[SignalReceived]:
@@ -82,22 +118,6 @@ def carried_in(body: Mapping[str, Json], at_ms: int) -> Iterator[SignalReceived]
             signal_id=str(one["signal_id"]),
             payload=one.get("payload"),
         )
-
-
-def start_in_row(store: OwnerStore, key: RunKey) -> list[InboxEntry]:
-    """Return the start that lies in the row of a run that has not begun, as an entry, or [].
-
-    It is in no inbox: its id is "".
-
-    Raises:
-        StoreUnavailable: No answer.
-    """
-    row = store.find_row(key.workflow_id)
-    if not row or row["run"] != str(key.run) or not row.get("start"):
-        return []
-    body = loads(row["start"])
-    assert isinstance(body, dict), "a start is an object"
-    return [InboxEntry(id="", kind=Kind.START, workflow_id=key.workflow_id, run=key.run, body=body)]
 
 
 class Forwarding:

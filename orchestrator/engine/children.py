@@ -38,6 +38,7 @@ class Children:
             "request_id": request,
             "parent": self._as_parent(ordered.child),
         }
+        body |= ordered.said
         if ordered.scheduled:
             body["scheduled"] = ordered.scheduled
         self._turn.draft.letters.append(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator.core import events as e
+from orchestrator.core.deadlines import deadline_of
 from orchestrator.core.ledger import Ledger, StepEntry
 from orchestrator.core.limits import EVENT_BYTES_MAX, RESEND_AFTER_MS, RESEND_AFTER_MS_MAX
 from orchestrator.core.values import first_head, next_head
@@ -193,6 +194,8 @@ class Draft:
                 self.local_cancelled.append(self.attempt_key(entry.scheduled.step, entry.attempt))
         for number in self.ledger.timers:
             self.remove_timer(self.timer(TimerKind.SLEEP, number))
+        if self.ledger.started is not None and deadline_of(self.ledger.started) is not None:
+            self.remove_timer(self.timer(TimerKind.RUN_TIMEOUT, 0))
         self.closed_at_ms = at_ms
 
     def commit(self) -> Commit:

@@ -23,6 +23,7 @@ from orchestrator.store.ports import (
 logger = logging.getLogger("orchestrator.engine")
 
 _BATCH_MAX = 200
+_REFUSALS = (StartAnswer.EXISTS, StartAnswer.BARRED)
 
 
 class LetterStore(OwnerStore, ClientStore, Protocol):
@@ -59,7 +60,7 @@ def _post(store: LetterStore, letter: Letter) -> None:
 def _start(store: LetterStore, letter: Letter) -> None:
     started = store.start(letter.workflow_id, request_id=letter.request, body=letter.body)
     parent = letter.body.get("parent")
-    if started.answer is not StartAnswer.EXISTS or not isinstance(parent, dict):
+    if started.answer not in _REFUSALS or not isinstance(parent, dict):
         return
     message = f"{letter.workflow_id} is {started.status} as run {started.run}, by another request"
     failure = Failure(type="WorkflowAlreadyStarted", message=message)

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.core import events as e
+from orchestrator.core.deadlines import timeouts_in
+from orchestrator.core.run_retry import attempt_in
 from orchestrator.core.values import Json
 from orchestrator.core.versions import to_start
 from orchestrator.engine.chains import carried_in, signal_digest
 from orchestrator.engine.children import parent_in
+from orchestrator.engine.deadlines import set_deadline
 from orchestrator.engine.externals import Externals
 from orchestrator.engine.turn import Turn
 from orchestrator.engine.visible import fields_of_started
@@ -37,33 +40,37 @@ class Mail:
         scheduled = body.get("scheduled")
         assert isinstance(args, list)
         assert isinstance(kwargs, dict)
-        self._turn.inputs.append(
-            e.RunStarted(
-                at_ms=self._turn.at_ms,
-                workflow=name,
-                version=version,
-                is_pinned=named is not None,
-                args=args,
-                kwargs=kwargs,
-                seed=f"{self._turn.tools.rng.getrandbits(128):032x}",
-                flags=list(FLAGS),
-                fingerprint=definition.fingerprint if definition else "",
-                engine=self._turn.tools.engine_version,
-                python=platform.python_version(),
-                request_id=str(body.get("request_id") or ""),
-                parent=parent_in(body),
-                search_attributes=_object_in(body, "search_attributes"),
-                memo=_object_in(body, "memo"),
-                summary=str(body.get("summary") or ""),
-                details=str(body.get("details") or ""),
-                **_chain_in(body),
-                scheduled=scheduled if isinstance(scheduled, dict) else {},
-            )
+        at_ms = self._turn.at_ms
+        started = e.RunStarted(
+            at_ms=at_ms,
+            workflow=name,
+            version=version,
+            is_pinned=named is not None,
+            args=args,
+            kwargs=kwargs,
+            seed=f"{self._turn.tools.rng.getrandbits(128):032x}",
+            flags=list(FLAGS),
+            fingerprint=definition.fingerprint if definition else "",
+            engine=self._turn.tools.engine_version,
+            python=platform.python_version(),
+            request_id=str(body.get("request_id") or ""),
+            parent=parent_in(body),
+            search_attributes=_object_in(body, "search_attributes"),
+            memo=_object_in(body, "memo"),
+            summary=str(body.get("summary") or ""),
+            details=str(body.get("details") or ""),
+            **_chain_in(body),
+            scheduled=scheduled if isinstance(scheduled, dict) else {},
+            **timeouts_in(body, at_ms),
+            **attempt_in(body),
+            is_withdrawn=body.get("withdrawn") is True,
         )
-        self._turn.draft.fields.update(fields_of_started(self._turn.inputs[-1]))
+        self._turn.inputs.append(started)
+        set_deadline(self._turn, started)
+        self._turn.draft.fields.update(fields_of_started(started))
         if version:
             self._turn.draft.fields["version"] = version
-        self._turn.inputs.extend(carried_in(body, self._turn.at_ms))
+        self._turn.inputs.extend(carried_in(body, at_ms))
         if "continued_from" in body:
             self._turn.draft.fields["start"] = ""
 

@@ -23,7 +23,8 @@ from orchestrator.core.limits import (
 )
 from orchestrator.core.values import loads
 from orchestrator.engine.cache import RunCache
-from orchestrator.engine.chains import Forwarding, start_in_row
+from orchestrator.engine.chains import Forwarding
+from orchestrator.engine.delays import arrivals_of_unbegun
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.letters import LetterStore, deliver
@@ -282,6 +283,8 @@ class Owner:
             run = self.cache.take(key)
             try:
                 run = run or self._load(key, arrivals)
+                if not run.has_begun:
+                    arrivals = arrivals_of_unbegun(self._store, run, arrivals, now_ms)
                 run.take(arrivals, now_ms=now_ms)
             except StoreUnavailable as error:
                 # A blob that is missing concerns one run; a store that is away ends the cycle
@@ -309,8 +312,6 @@ class Owner:
             return run  # Nothing precedes a start; were it otherwise, the commit would conflict.
         self._doubted.discard(key)
         stored = self._store.read_history(key)
-        if not stored:
-            arrivals[:0] = start_in_row(self._store, key)
         events: list[Event] = [decode(loads(event.data)) for event in stored]  # type: ignore[arg-type]
         run.load(events, stored[-1].head if stored else "", meanwhile=self.keep)
         return run
@@ -401,9 +402,10 @@ class Owner:
     def _keep_or_close(self, run: LiveRun) -> None:
         if run.is_continued:
             self._forwarding.note(run.key)
-        if run.is_closed or run.questions.is_spoiled:
+        if run.is_closed or run.questions.is_spoiled or not run.has_begun:
             run.close()
-            if run.was_cut_short:
-                self._read_again(run.partition)
         else:
             self.cache.put(run)
+        if run.was_cut_short:
+            run.was_cut_short = False
+            self._read_again(run.partition)

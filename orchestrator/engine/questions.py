@@ -43,6 +43,8 @@ class Questions:
         if execution is None or self.is_spoiled:
             blocked = self._turn.ledger.blocked
             reason = f"blocked: {blocked.message}" if blocked else "not in a state to; ask again"
+            if self._turn.ledger.started is None:
+                reason = "it has not begun"
             return {"error": "RunBlocked", "message": f"{key.workflow_id} cannot answer; {reason}"}
         try:
             return {"ok": self._turn.tools.watch(str(key), lambda: execution.query(name, args))}

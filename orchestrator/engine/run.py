@@ -22,10 +22,12 @@ from orchestrator.core.execution import Execution
 from orchestrator.core.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX
 from orchestrator.core.replay import Replayed, replay
 from orchestrator.core.run_info import RunInfo
+from orchestrator.core.run_retry import goes_on
 from orchestrator.core.values import Json, canonical
 from orchestrator.engine.attempts import Attempts
-from orchestrator.engine.chains import continue_run, follows
+from orchestrator.engine.chains import continue_run, follows, retry_run, with_attempts
 from orchestrator.engine.children import Children
+from orchestrator.engine.deadlines import ending_of_blocked, take_deadline
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.endings import fields_of_end, outcome_of
 from orchestrator.engine.externals import Externals
@@ -104,6 +106,11 @@ class LiveRun:
         return self._turn.ledger.status
 
     @property
+    def has_begun(self) -> bool:
+        """Whether its history has begun."""
+        return self._turn.ledger.started is not None
+
+    @property
     def is_closed(self) -> bool:
         """Whether the run has ended."""
         return self._turn.ledger.is_closed
@@ -111,7 +118,7 @@ class LiveRun:
     @property
     def is_continued(self) -> bool:
         """Whether the run has ended, and the next one of its id goes on."""
-        return isinstance(self._turn.ledger.ending, e.RunContinuedAsNew)
+        return goes_on(self._turn.ledger.ending)
 
     def close(self) -> None:
         """Leave memory: coroutines are closed and order nothing."""
@@ -201,6 +208,8 @@ class LiveRun:
                     self._take_entry(arrival)
                 case TimerKey(kind=TimerKind.START):
                     turn.draft.remove_timer(arrival)
+                case TimerKey(kind=TimerKind.RUN_TIMEOUT):
+                    take_deadline(turn, arrival)
                 case TimerKey(kind=TimerKind.SLEEP):
                     self._take_sleep(arrival)
                 case TimerKey():
@@ -247,7 +256,7 @@ class LiveRun:
             event = turn.inputs.popleft()
             turn.draft.record(event)
             if turn.ledger.blocked:
-                self._end_if_terminated()
+                self._end_if_told()
             else:
                 self._apply(event)
         turn.inputs.clear()
@@ -287,12 +296,16 @@ class LiveRun:
             raise ActivationFailed(
                 "limit", f"the history would grow beyond {HISTORY_EVENTS_MAX} events"
             )
+        commands = with_attempts(turn, commands)
         recorded = [as_recorded(command, self._tools.blobs) for command in commands]
         published = self._encoded_state()
         for asked, (command, data) in zip(commands, recorded, strict=True):
             if isinstance(asked, e.RunContinuedAsNew):
                 assert self._execution is not None
                 continue_run(turn, asked, self._execution.mailbox.unread())
+            elif isinstance(asked, e.RunFailed) and asked.retry_at_ms:
+                assert self._execution is not None
+                retry_run(turn, asked, self._execution.mailbox.unread())
             if isinstance(command, e.ENDINGS):
                 self._end(command, data)
                 continue
@@ -336,6 +349,9 @@ class LiveRun:
             return  # Parent and watchers are told of the chain's end.
         result, failure = outcome_of(ending)
         draft.fields |= fields_of_end(at_ms, result, failure)
+        if goes_on(ending):
+            draft.fields["retried"] = "1"
+            return
         self._externals.tell_watchers(ending)
         self._children.tell_parent(self.status, result=result, failure=failure)
 
@@ -359,7 +375,7 @@ class LiveRun:
             )
         )
         turn.draft.blocked = True
-        self._end_if_terminated()
+        self._end_if_told()
 
     def _block_loaded(self, error: ActivationFailed) -> None:
         """Block a run that was loaded, unless its history already says exactly that."""
@@ -383,17 +399,10 @@ class LiveRun:
             self._block(error)
         self._activate()
 
-    def _end_if_terminated(self) -> None:
-        """End a blocked run that somebody terminated, if its sagas have nothing left to undo.
-
-        With something to undo, the termination is recorded and waits for fitting code: its
-        compensations are ordered by that code, in its order.
-        """
-        ledger = self._turn.ledger
-        if not ledger.is_terminate_requested or ledger.has_obligations:
-            return
-        ending = e.RunTerminated(at_ms=self._turn.at_ms, reason="terminated while blocked")
-        self._end(ending, e.encode(ending))
+    def _end_if_told(self) -> None:
+        ending = ending_of_blocked(self._turn)
+        if ending is not None:
+            self._end(ending, e.encode(ending))
 
     # --- what others may read --------------------------------------------------------------------
 

@@ -13,7 +13,14 @@ from typing import Protocol
 from orchestrator.core.with_start import again_in
 from orchestrator.engine.externals import Externals
 from orchestrator.engine.turn import Turn
-from orchestrator.store.ports import ClientStore, InboxEntry, Kind, Letter, OwnerStore
+from orchestrator.store.ports import (
+    ClientStore,
+    InboxEntry,
+    Kind,
+    Letter,
+    OwnerStore,
+    StartAnswer,
+)
 
 logger = logging.getLogger("orchestrator.engine")
 
@@ -40,17 +47,21 @@ class Undelivered:
         if answer is not None:
             store.post(answer.workflow_id, answer.kind, answer.body, run=answer.run)
         elif again is not None:
-            store.start(
+            started = store.start(
                 entry.workflow_id,
                 request_id=again.request_id,
                 body=again.start,
                 message=(entry.kind, again.message),
             )
+            if started.answer is StartAnswer.BARRED and entry.kind is Kind.SIGNAL:
+                self._reject(store, "the run has ended, and its start must not follow it")
         else:
-            names = {name: str(entry.body.get(name)) for name in ("signal", "signal_id")}
-            fields = {"workflow": entry.workflow_id, **names}
-            store.reject(fields, "the run has ended, or has not begun")
+            self._reject(store, "the run has ended, or has not begun")
         return entry.id
+
+    def _reject(self, store: Store, reason: str) -> None:
+        names = {name: str(self.entry.body.get(name)) for name in ("signal", "signal_id")}
+        store.reject({"workflow": self.entry.workflow_id, **names}, reason)
 
 
 def turned_away(entry: InboxEntry, turn: Turn, externals: Externals) -> list[Undelivered]:

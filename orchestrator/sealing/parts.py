@@ -24,6 +24,7 @@ CLEAR = frozenset(
         *("duration_ms", "due_at_ms", "retry_at_ms", "resend", "may_have_run", "decision"),
         *("signal", "signal_id", "update", "update_id", "name", "scheme", "probe", "seed"),
         *("patch", "activation", "deprecated", "is_late", "is_pinned", "side_effect"),
+        *("run_timeout_ms", "execution_deadline_at_ms", "said", "is_withdrawn", "retry"),
         # What runs are searched by, which has to be readable.
         *("search_attributes", "attributes"),
     }

@@ -204,6 +204,10 @@ class SealedStore:
 
     def _sealed_commit(self, commit: Commit) -> Commit:
         fields = self._sealed_fields(commit.fields, str(commit.key))
+        if fields.get("start"):
+            start = loads(fields["start"])
+            assert isinstance(start, dict), "a start is an object"
+            fields["start"] = canonical(self._sealed(start)).decode()
         letters = [
             replace(letter, body=self._sealed(letter.body)) if letter.body else letter
             for letter in commit.letters

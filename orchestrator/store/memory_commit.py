@@ -9,7 +9,7 @@ from orchestrator.store import memory_index
 from orchestrator.store.bodies import cancelled_body
 from orchestrator.store.memory_attempts import set_claim_timers
 from orchestrator.store.memory_partition import Partition
-from orchestrator.store.memory_starts import replace_row
+from orchestrator.store.memory_starts import replace_row, starts_after
 from orchestrator.store.ports import (
     AttemptKey,
     Commit,
@@ -168,8 +168,11 @@ def _open_next(partition: Partition, key: RunKey, opened: NextRun, now_ms: int) 
         "start": canonical(dict(opened.body)).decode(),
         **fields_of_start(opened.body),
     }
-    if "joined" in partition.rows[key.workflow_id]:
-        row["joined"] = partition.rows[key.workflow_id]["joined"]
+    before = partition.rows[key.workflow_id]
+    if "joined" in before:
+        row["joined"] = before["joined"]
+    if starts := starts_after(before):
+        row["starts"] = " ".join(starts)
     replace_row(partition, key.workflow_id, row)
     partition.open[key.workflow_id] = now_ms
 

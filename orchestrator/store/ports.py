@@ -82,6 +82,7 @@ class TimerKind(Enum):
     START_TO_CLOSE = "start_to_close"  #: set by the claim, not by a commit
     SCHEDULE_TO_CLOSE = "schedule_to_close"  #: of the whole step; `attempt` is 0
     HEARTBEAT = "heartbeat"  #: set by the claim, moved by each heartbeat
+    RUN_TIMEOUT = "run_timeout"  #: the run's time is over; `number` and `attempt` are 0
     START = "start"  #: begin the run, whose start lies in its row; `number` and `attempt` are 0
 
 
@@ -396,9 +397,10 @@ class OwnerStore(Protocol):
         """Return the fields of the id's latest run, or None.
 
         Fields: run, status, type, request, started_at_ms, seq, head, and, once they exist,
-        version, state, result, failure, closed_at_ms, blocked, joined; as JSON attributes, names
-        of their indexes, memo, summary, details and current_details; of a run that continues
-        another also first, the number of the chain's first run, and, until it begins, start.
+        version, state, result, failure, closed_at_ms, blocked, joined, starts, retried; as JSON
+        attributes, names of their indexes, memo, summary, details and current_details; of a run
+        that continues another also first, the number of the chain's first run; of one put off, or
+        continues another, until it begins, start, and of the former begins_at_ms.
         """
         ...
 
@@ -525,11 +527,12 @@ class StartAnswer(Enum):
     STARTED = "started"
     REPEATED = "repeated"  #: this very request already started the open run
     EXISTS = "exists"  #: another request's run is open
+    BARRED = "barred"  #: none is open, and the start must not follow the one that ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """The answer to a start: the run that is open now."""
+    """The answer to a start: the run it opened, or the one that is in its way."""
 
     answer: StartAnswer
     run: int
@@ -567,13 +570,20 @@ class ClientStore(RunIndex, Protocol):
         """Open the next run of an id and post its START, in one act (H8).
 
         Body: workflow (the type's name), args, kwargs, request_id; of a child also parent
-        (workflow, run, child).  Where there are any: search_attributes and memo, objects, summary
-        and details, texts; the row has them from now on.
+        (workflow, run, child).  Where its time is bounded: run_timeout_ms, execution_timeout_ms or,
+        in a chain, execution_deadline_at_ms; where it begins later, start_delay_ms; where it may be
+        attempted again, retry and attempt.  Where there are any: search_attributes and memo,
+        objects, summary and details, texts; the row has them from now on.
+
+        `id_reuse_policy` is an `IdReusePolicy`: where the latest run has ended in a way that it
+        lets no start follow, nothing changes, and the answer is BARRED with that run.
 
         With a `message` (its kind and its body, as `post` takes them) it is posted in the same act:
         behind the START, or to the run that is open, and then the answer is EXISTS.  Repeated under
         the same request, also after the run has ended, it posts nothing: REPEATED.  The row keeps
-        the newest ``JOINED_REQUESTS_MAX`` of the requests that found a run open, for that.
+        the newest ``JOINED_REQUESTS_MAX`` of the requests that found a run open, for that.  The
+        requests that opened the id's runs are known too, the latest's for good and the newest
+        ``STARTS_REMEMBERED_MAX`` of the others: REPEATED, with the run that each opened.
         """
         ...
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from orchestrator.core.search_attributes import attribute_indexes
+from orchestrator.core.start_policies import IdReusePolicy, blocking_statuses
 from orchestrator.core.states import RUN_TERMINAL, RunState
 from orchestrator.core.values import Json, canonical, loads
 
@@ -25,6 +26,12 @@ def fields_of_start(body: Mapping[str, Json]) -> dict[str, str]:
     return {
         field: canonical(body[name]).decode() for name, field in _FIELDS.items() if body.get(name)
     }
+
+
+def barred_by(body: Mapping[str, Json]) -> tuple[str, ...]:
+    """Return the statuses of an ended run that a START with this body must not follow."""
+    policy = body.get("id_reuse_policy")
+    return blocking_statuses(IdReusePolicy(policy)) if policy else ()
 
 
 def indexes_in(attributes: str) -> str:

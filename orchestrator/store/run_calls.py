@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 
-from orchestrator.core.limits import JOINED_REQUESTS_MAX
+from orchestrator.core.limits import JOINED_REQUESTS_MAX, STARTS_REMEMBERED_MAX
 from orchestrator.core.values import Json, canonical
 from orchestrator.store.calls import (
     Argument,
@@ -27,7 +27,7 @@ from orchestrator.store.ports import (
     StartAnswer,
     StoredEvent,
 )
-from orchestrator.store.rows import fields_of_start, indexes_in
+from orchestrator.store.rows import barred_by, fields_of_start, indexes_in
 
 
 def start(
@@ -55,6 +55,8 @@ def start(
         indexes_in(fields.get("attributes", "{}")),
         *(("", "") if message is None else (message[0].value, canonical(dict(message[1])))),
         JOINED_REQUESTS_MAX,
+        STARTS_REMEMBERED_MAX,
+        " ".join(barred_by(body)),
         *(part for pair in fields.items() for part in pair),
     ]
     reply = yield from ask(run_script("start", "start_run", names, arguments))

@@ -24,6 +24,7 @@ ERRORS: list[BaseException] = [
     errors.UnknownQuery("w-1", "count", ("stack",)),
     errors.RunNotFound("w-1"),
     errors.RunExists("w-1", 1, "running"),
+    errors.DuplicateRun("w-1", 1, "completed", "reject_duplicate"),
     errors.RunClosed("w-1", 1, "completed"),
     errors.HistoryFileError("histories/w-1.1.jsonl", 3, "is not JSON"),
     errors.ForbiddenInWorkflow("time.time()", "use workflow.now()"),

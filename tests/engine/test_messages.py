@@ -11,6 +11,7 @@ from orchestrator.core import events as e
 from orchestrator.core.errors import ForbiddenInWorkflow
 from orchestrator.core.limits import INLINE_BYTES_MAX, PAYLOAD_BYTES_MAX
 from orchestrator.core.values import Json
+from orchestrator.core.with_start import with_start
 from orchestrator.engine.externals import answer_undelivered
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.ports import Kind, Letter, Posted, PostedAnswer
@@ -146,3 +147,28 @@ def test_a_validator_that_swallows_its_refusal_has_not_got_away_with_it() -> Non
     world.signal("end")
     world.settle()
     assert world.result() == "ended"
+
+
+async def done_soon() -> None:
+    await workflow.signal("go")
+
+
+@pytest.mark.parametrize("policy", ["allow_duplicate", "reject_duplicate"])
+def test_signal_with_a_start_whose_run_ends_first_starts_another_or_is_rejected(
+    policy: str,
+) -> None:
+    world = World(done_soon)
+    world.start("done_soon")
+    world.settle()
+    # Both are in before the run ends: the first one ends it, and the second one is too late.
+    world.signal("go")
+    start: dict[str, Json] = {"workflow": "done_soon", "args": [], "kwargs": {}}
+    if policy != "allow_duplicate":
+        start["id_reuse_policy"] = policy
+    both = with_start("other", start, {"signal": "go", "signal_id": "late", "payload": None})
+    world.store.start("w", request_id="other", body=both.start, message=(Kind.SIGNAL, both.message))
+    world.settle()
+    rejected = [fields["signal_id"] for fields in world.store.rejected]
+    is_allowed = policy == "allow_duplicate"
+    assert (world.row()["run"], rejected) == (("2", []) if is_allowed else ("1", ["late"]))
+    assert world.status() == "completed"

@@ -254,3 +254,18 @@ def test_messages_with_a_start_updates_and_runs_that_go_on_are_sealed_too() -> N
         assert not world.is_readable(), number
     assert world.result() == f"{SECRET} {SECRET}"
     assert world.row()["run"] == "3"
+
+
+def test_input_of_a_run_that_is_put_off_is_sealed_while_it_lies_in_the_row(
+    world: SealedWorld,
+) -> None:
+    world.start("guarded", SECRET, start_delay_ms=60_000)
+    world.settle()
+    row = world.plain.find_row("w")
+    assert row is not None
+    assert row["start"]
+    assert not world.is_readable()
+    world.restart()
+    world.advance(60_000)
+    world.settle()
+    assert world.result() == f"guarded {SECRET}"

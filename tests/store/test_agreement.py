@@ -14,6 +14,7 @@ from typing import Any
 import fakeredis
 import pytest
 
+from orchestrator.core.start_policies import IdReusePolicy
 from orchestrator.core.values import Json, canonical
 from orchestrator.store.clocks import ManualClock
 from orchestrator.store.index_ports import Window
@@ -222,12 +223,15 @@ def do_heartbeat(pair: Pair) -> None:
 
 
 def do_start(pair: Pair) -> None:
-    name, request = pair.rng.choice(WORKFLOW_IDS), f"r{pair.rng.randint(1, 9)}"
+    name, request = pair.rng.choice(WORKFLOW_IDS), f"r{pair.rng.randint(1, 30)}"
     body: dict[str, Json] = {"workflow": "w", "args": [], "kwargs": {}}
     if pair.names.random() < 0.5:
         body["search_attributes"] = dict(pair.names.choice(ATTRIBUTES))
+    if pair.names.random() < 0.2:
+        body["id_reuse_policy"] = pair.names.choice(list(IdReusePolicy)).value
     started = pair.both(lambda w: w.store.start(name, request_id=request, body=body))
-    pair.latest[name] = started.run
+    # A start that is known again names the run it opened, which may be an earlier one.
+    pair.latest[name] = max(pair.latest[name], started.run)
 
 
 def do_message(pair: Pair) -> None:

@@ -68,7 +68,8 @@ def test_next_run_of_an_id_inherits_nothing(world: World) -> None:
     assert second.run == 2
     row = world.store.find_row("order-42")
     assert row is not None
-    assert row.keys() == {"run", "status", "type", "request", "started_at_ms", "seq", "head"}
+    fresh = {"run", "status", "type", "request", "started_at_ms", "seq", "head"}
+    assert row.keys() == fresh | {"starts"}
     assert [event.data for event in world.store.read_history(first)] == [b"started", b"end"]
     assert [event.data for event in world.store.read_history(second)] == [b"started"]
 

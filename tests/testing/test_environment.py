@@ -287,3 +287,12 @@ def test_everything_works_the_same_when_it_is_replayed_all_along() -> None:
         assert waits.query("length") == 2
         waits.signal("go", 1)
         assert waits.result() == 1
+
+
+def test_time_passes_over_a_start_that_is_put_off_and_over_time_outs(workflow_env: Env) -> None:
+    before = workflow_env.now
+    soon = shop.patient.options(start_delay=DAYS_7, run_timeout=DAYS_7)
+    handle = soon.start("word", id="w")
+    with pytest.raises(WorkflowFailed, match="run_timeout was over"):
+        handle.result()
+    assert workflow_env.now - before >= 2 * DAYS_7

@@ -289,13 +289,21 @@ end
 first, last = next_list(6)
 if last > first then
     local opened_ms, next_run = string.format("%d", now_ms), string.format("%d", tonumber(run) + 1)
-    local joined = redis.call("HGET", KEYS[2], "joined")
+    local before = redis.call("HMGET", KEYS[2], "joined", "starts", "first", "request")
+    local joined, starts = before[1], before[2]
+    if not before[3] then
+        -- The chain's first run: the request that opened it stays known (H9).
+        starts = (starts and starts .. " " or "") .. run .. "=" .. before[4]
+    end
     redis.call("RENAME", KEYS[2], KEYS[14] .. run)
     redis.call("HSET", KEYS[2], "run", next_run,
         "status", "pending", "type", ARGV[first], "request", ARGV[first + 1],
         "started_at_ms", opened_ms, "seq", "0", "first", ARGV[first + 2], "start", ARGV[first + 3])
     if joined then
         redis.call("HSET", KEYS[2], "joined", joined)
+    end
+    if starts then
+        redis.call("HSET", KEYS[2], "starts", starts)
     end
     local names, fields = cjson.decode(ARGV[first + 4]), cjson.decode(ARGV[first + 5])
     if #names > 0 then

@@ -13,18 +13,26 @@
 -- ARGV[6]  kind       of a message that goes with it; "" without one
 -- ARGV[7]  message    JSON of its entry
 -- ARGV[8]  joined_max requests kept in the row's field "joined"
+-- ARGV[9]  starts_max starts kept in the row's field "starts"
+-- ARGV[10] barred     statuses of an ended run that this start must not follow, between blanks
 -- Then names and values: further fields of the row
 --
--- Returns {"started" | "repeated" | "exists", run, status}
+-- Returns {"started" | "repeated" | "exists" | "barred", run, status}
 --
 -- H8: while a run is open, no other start writes; its message goes to the run that is open.
 -- I1: a run is in its indexes from its start on.  I3: the row before is kept under its own name.
--- H9: the request is kept in the row: the latest run's own request is told so, open or not, and so
---     are the newest of those whose message went to a run that was open.
+-- P1: whether a start may follow a run that has ended is decided here, and nowhere else.
+-- H9: the request is kept in the row: the latest run's own request is told so, open or not; so are
+--     the newest of those whose message went to a run that was open, and of those that opened the
+--     runs before ("starts": <run>=<request>).
 
-local row = redis.call("HMGET", KEYS[1], "run", "status", "request", "joined")
+local row = redis.call("HMGET", KEYS[1], "run", "status", "request", "joined", "starts", "first")
 local run = "1"
 local joined = row[4] or ""
+local starts = {}
+for entry in string.gmatch(row[5] or "", "%S+") do
+    starts[#starts + 1] = entry
+end
 
 local function post(kind, body)
     redis.call("XADD", KEYS[3], "*", "kind", kind, "workflow", ARGV[1], "run", run, "body", body)
@@ -33,6 +41,12 @@ end
 if row[1] then
     if row[3] == ARGV[2] or string.find(" " .. joined .. " ", " " .. ARGV[2] .. " ", 1, true) then
         return {"repeated", row[1], row[2]}
+    end
+    for _, entry in ipairs(starts) do
+        local opened, request = string.match(entry, "^(%d+)=(.*)$")
+        if request == ARGV[2] then
+            return {"repeated", opened, redis.call("HGET", KEYS[4] .. opened, "status") or ""}
+        end
     end
     if redis.call("ZSCORE", KEYS[2], ARGV[1]) then
         if ARGV[6] ~= "" then
@@ -48,7 +62,14 @@ if row[1] then
         end
         return {"exists", row[1], row[2]}
     end
+    if string.find(" " .. ARGV[10] .. " ", " " .. row[2] .. " ", 1, true) then
+        return {"barred", row[1], row[2]}
+    end
     run = string.format("%d", tonumber(row[1]) + 1)
+    if not row[6] then
+        -- A run that continues another was opened by no start.
+        starts[#starts + 1] = row[1] .. "=" .. row[3]
+    end
 end
 
 local time = redis.call("TIME")
@@ -67,12 +88,16 @@ if joined ~= "" then
     -- These requests are of the id, not of the run.
     redis.call("HSET", KEYS[1], "joined", joined)
 end
+if #starts > 0 then
+    local first = math.max(1, #starts - tonumber(ARGV[9]) + 1)
+    redis.call("HSET", KEYS[1], "starts", table.concat(starts, " ", first))
+end
 redis.call("ZADD", KEYS[2], now_ms, ARGV[1])
 local names = cjson.decode(ARGV[5])
 if #names > 0 then
     redis.call("HSET", KEYS[1], "indexes", ARGV[5])
 end
-for i = 9, #ARGV, 2 do
+for i = 11, #ARGV, 2 do
     redis.call("HSET", KEYS[1], ARGV[i], ARGV[i + 1])
 end
 names[#names + 1] = "all"

@@ -38,6 +38,7 @@ from orchestrator.client.schedules import (
     schedule_definition,
 )
 from orchestrator.client.summary import RunSummary
+from orchestrator.client.token_handle import TokenHandle
 from orchestrator.client.workflow import Workflow
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
@@ -325,6 +326,10 @@ class Orchestrator:
         return run_in_place(
             exporting.export_open(self._connection.sessions.blocking(), folder, type)
         )
+
+    def step(self, token: str) -> TokenHandle:
+        """Return a handle on the attempt that a token names; see `step.complete_later`."""
+        return TokenHandle(self._connection.sessions.blocking, token)
 
     def schedule(self, id: str) -> ScheduleHandle:
         """Return a handle on a schedule, to make it or to tell it something.  Reaches nothing."""

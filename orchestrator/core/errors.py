@@ -13,6 +13,7 @@ OrchestratorError             base; caught only at a process boundary
 │   ├── RunNotFound           no run with this id
 │   ├── RunExists             a run with this id is open
 │   ├── RunClosed             the run has ended; it takes no more messages
+│   ├── StepClosed            the attempt is over, or was given up; it takes no outcome
 │   ├── HistoryFileError      an exported history that is damaged, or none at all
 │   ├── WorkflowStuck         in a test: nothing can happen any more that would end the run
 │   ├── ForbiddenInWorkflow   workflow code reached for clock, chance or I/O
@@ -33,6 +34,7 @@ OrchestratorError             base; caught only at a process boundary
 
 BaseExceptions, which user code's ``except Exception`` must not eat:
     ActivationInterrupted     the activation held the thread too long
+    CompleteLater             the step's outcome comes later, from whoever has its token
     ContinueAsNew             the run is to go on as a new one
     RunEvicted                the run leaves memory; its coroutines are closed
 
@@ -204,6 +206,23 @@ class RunClosed(UsageError):
 
     def __str__(self) -> str:
         return f"{self.workflow_id} run {self.run} is {self.status}: it takes no more messages"
+
+
+class StepClosed(UsageError):
+    """The attempt that a token names is over or was given up: nothing more is taken from it."""
+
+    def __init__(self, workflow_id: str, run: int, step: int, attempt: int) -> None:
+        super().__init__(workflow_id, run, step, attempt)
+        self.workflow_id = workflow_id
+        self.run = run
+        self.step = step
+        self.attempt = attempt
+
+    def __str__(self) -> str:
+        return (
+            f"{self.workflow_id} run {self.run}: nobody waits for attempt {self.attempt} at step "
+            f"{self.step} any more; it is over or was given up, and a later attempt has a new token"
+        )
 
 
 class HistoryFileError(UsageError):
@@ -513,6 +532,10 @@ class ContinueAsNew(BaseException):
 
     def __str__(self) -> str:
         return f"the run goes on as a new run of {self.workflow}"
+
+
+class CompleteLater(BaseException):
+    """A body ends, and its step does not: see `orchestrator.step.complete_later`."""
 
 
 class RunEvicted(BaseException):

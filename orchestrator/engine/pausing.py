@@ -17,7 +17,12 @@ from orchestrator.core.values import Json
 from orchestrator.engine.turn import Turn
 from orchestrator.store.ports import TimerKind
 
-DECISIONS = ("pause", "unpause", "reset")
+_EVENTS: dict[str, type[e.StepPaused | e.StepUnpaused | e.StepReset]] = {
+    "pause": e.StepPaused,
+    "unpause": e.StepUnpaused,
+    "reset": e.StepReset,
+}
+DECISIONS = tuple(_EVENTS)
 
 Send = Callable[[StepEntry], None]
 
@@ -39,9 +44,8 @@ def decide(turn: Turn, body: Mapping[str, Json], send: Send) -> None:
         turn.reject("decision", f"step {step} is not paused")
         return
     reason, by = str(body.get("reason") or ""), str(body.get("by") or "")
-    event = {"pause": e.StepPaused, "unpause": e.StepUnpaused, "reset": e.StepReset}[decision]
     turn.draft.record(
-        event(
+        _EVENTS[decision](
             at_ms=turn.at_ms,
             step=entry.scheduled.step,
             attempt=entry.attempt,

@@ -294,6 +294,11 @@ class MemoryStore(MemoryRunIndex, MemoryKeys):
             part = self._of(key.workflow_id)
             return memory_attempts.heartbeat(part, key, token, self.clock.now_ms, details)
 
+    def detach(self, key: AttemptKey, token: str) -> ClaimAnswer:
+        """See `WorkerStore.detach`."""
+        with self._changed:
+            return memory_attempts.detach(self._of(key.workflow_id), key, token)
+
     # --- clients --------------------------------------------------------------------------------
 
     def start(

@@ -127,7 +127,7 @@ def _send(partition: Partition, key: RunKey, sent: StepRow, now_ms: int) -> None
         return
     if "attempt" in row:
         partition.end_claim(_attempt(key, sent.step, row))
-    for field in ("claim", "heartbeat_at_ms"):
+    for field in ("claim", "external", "heartbeat_at_ms"):
         row.pop(field, None)
     row["attempt"] = str(sent.attempt)
     row["state"] = "scheduled"
@@ -148,6 +148,7 @@ def _rest(partition: Partition, key: RunKey, step: int) -> None:
     partition.end_claim(_attempt(key, step, row))
     row["state"] = "resting"
     row.pop("claim", None)
+    row.pop("external", None)
 
 
 def _cancel(partition: Partition, key: RunKey, step: int) -> None:

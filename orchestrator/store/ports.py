@@ -412,7 +412,7 @@ class OwnerStore(Protocol):
         ...
 
     def read_step(self, key: RunKey, step: int) -> dict[str, str]:
-        """Return a step's row: attempt, state, claim, details, heartbeat_at_ms; {} for none."""
+        """Return a step's row: attempt, state, claim, external, details, …; {} for none."""
         ...
 
     def answer(self, answers: Sequence[Answer]) -> None:
@@ -521,6 +521,15 @@ class WorkerStore(Protocol):
 
     def heartbeat(self, key: AttemptKey, token: str, details: Json) -> ClaimAnswer:
         """Note progress: keep `details` for the next attempt and move the HEARTBEAT timer."""
+        ...
+
+    def detach(self, key: AttemptKey, token: str) -> ClaimAnswer:
+        """Let the claim outlive its worker: it is not renewed any more, and never expires.
+
+        Outcome and heartbeats come from whoever has the whole `token`; a part of it, which a worker
+        knows all its claims by, posts nothing from now on.  Time-outs and cancellation are as
+        before.
+        """
         ...
 
 

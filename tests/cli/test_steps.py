@@ -8,9 +8,11 @@ import pytest
 from orchestrator.app import Orchestrator
 from orchestrator.core import events as e
 from orchestrator.store.memory import MemoryStore
-from orchestrator.store.ports import Kind
+from orchestrator.store.ports import AttemptKey, Kind
+from orchestrator.store.step_tokens import encode_token
 from tests.cli.test_runs import posted
 from tests.client.runs import Recorder
+from tests.store.world import LONG_MS, World
 
 Type = Callable[..., Any]
 
@@ -58,3 +60,39 @@ def test_show_says_that_a_step_is_paused(typed: Type, order_42: str, recorder: R
     shown = typed("show", order_42).out
     assert "paused, attempt 1" in shown
     assert "bank is down" in shown
+
+
+def left(store: MemoryStore, workflow_id: str) -> tuple[AttemptKey, str]:
+    """Return an attempt that its worker left, and its token."""
+    world = World(store, lambda ms: None)
+    key = world.send(world.open_run(workflow_id))
+    world.store.claim(key, "w/1", ttl_ms=LONG_MS)
+    world.store.detach(key, "w/1")
+    return key, encode_token(key, "w/1")
+
+
+def test_step_is_ended_by_its_token(typed: Type, store: MemoryStore) -> None:
+    for words, said in (
+        (("complete", '{"paid": true}'), "completed"),
+        (("fail", "no money", "--type", "Poor", "--non-retryable"), "failed"),
+        (("cancelled",), "cancelled"),
+    ):
+        key, token = left(store, f"o-{words[0]}")
+        assert typed("step", "heartbeat", token, "7").out == f"{key}: goes on\n"
+        assert store.read_step(key.run_key, 1)["details"] == "7"
+        done = typed("step", words[0], token, *words[1:])
+        assert (done.code, done.out) == (0, f"{key}: {said}\n")
+    found = {body["kind"]: body for body in posted(store, Kind.OUTCOME)}
+    assert found["completed"]["result"] == {"paid": True}
+    failure = found["failed"]["failure"]
+    assert (failure["type"], failure["message"]) == ("Poor", "no money")
+    assert failure["non_retryable"]
+    assert "cancelled" in found
+
+
+def test_token_that_is_none_or_is_late_is_one_line(typed: Type, store: MemoryStore) -> None:
+    wrong = typed("step", "complete", "order-42", "1")
+    assert (wrong.code, "token of a step" in wrong.error) == (2, True)
+    key, _ = left(store, "o-1")
+    late = typed("step", "complete", encode_token(key, "another/1"))
+    assert (late.code, "nobody waits for attempt 1 at step 1" in late.error) == (1, True)

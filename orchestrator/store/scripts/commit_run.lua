@@ -175,7 +175,7 @@ local function rest(step)
     if attempt then
         end_claim(step, attempt)
         redis.call("HSET", KEYS[5], step .. ".state", "resting")
-        redis.call("HDEL", KEYS[5], step .. ".claim")
+        redis.call("HDEL", KEYS[5], step .. ".claim", step .. ".external")
     end
 end
 
@@ -197,7 +197,7 @@ for i = first, last, 2 do
         end_claim(step, before)
     end
     redis.call("HDEL", KEYS[5],
-        step .. ".attempt", step .. ".state", step .. ".claim",
+        step .. ".attempt", step .. ".state", step .. ".claim", step .. ".external",
         step .. ".start_to_close_ms", step .. ".heartbeat_ms",
         step .. ".details", step .. ".heartbeat_at_ms",
         step .. ".posted_attempt", step .. ".posted_by", step .. ".late_attempt")
@@ -218,7 +218,8 @@ for i = first, last, 5 do
     else
         if before then
             end_claim(step, before)
-            redis.call("HDEL", KEYS[5], step .. ".claim", step .. ".heartbeat_at_ms")
+            redis.call("HDEL", KEYS[5], step .. ".claim", step .. ".external",
+                step .. ".heartbeat_at_ms")
         end
         redis.call("HSET", KEYS[5], step .. ".attempt", attempt, step .. ".state", "scheduled",
             step .. ".start_to_close_ms", ARGV[i + 2], step .. ".heartbeat_ms", ARGV[i + 3],

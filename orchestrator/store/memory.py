@@ -43,7 +43,7 @@ from orchestrator.store.ports import (
 )
 
 #: What `read_step` shows of a step's row.
-STEP_FIELDS = ("attempt", "state", "claim", "details", "heartbeat_at_ms")
+STEP_FIELDS = ("attempt", "state", "claim", "external", "details", "heartbeat_at_ms")
 
 
 class MemoryStore(MemoryRunIndex, MemoryKeys):

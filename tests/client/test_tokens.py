@@ -22,7 +22,7 @@ from orchestrator.store.ports import ClaimAnswer, Kind
 from orchestrator.store.redis import RedisStore
 from orchestrator.store.step_tokens import encode_token
 from tests.servers import valkey_server, valkey_url
-from tests.store.world import LONG_MS, World, memory_world, redis_world
+from tests.store.world import LONG_MS, World, memory_world
 
 __all__ = ["valkey_server", "valkey_url"]
 
@@ -148,7 +148,7 @@ def test_both_clients_do_the_same_on_a_server(valkey_url: str, tmp_path: Any) ->
     app = Celery("shop", broker=valkey_url, set_as_current=False)
     orc = Orchestrator(app, blobs=tmp_path)
     assert isinstance(orc.store, RedisStore)
-    world = redis_world(orc.store, None)
+    world = World(orc.store, lambda ms: None)
 
     async def main() -> None:
         handle = orc.aio.step(left(world, "a", heartbeat_ms=10_000))

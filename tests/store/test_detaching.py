@@ -2,6 +2,7 @@
 
 import pytest
 
+from orchestrator.core.values import Json
 from orchestrator.store.ports import (
     AttemptKey,
     ClaimAnswer,
@@ -10,9 +11,9 @@ from orchestrator.store.ports import (
     PostAnswer,
     StepRow,
 )
-from tests.store.world import DONE, LONG_MS, World
+from tests.store.world import DONE, LONG_MS, World, attempt
 
-LOST = {"kind": "lost", "failure": {"type": "WorkerLost", "message": ""}}
+LOST: dict[str, Json] = {"kind": "lost", "failure": {"type": "WorkerLost", "message": ""}}
 
 
 def claimed(world: World, *, ttl_ms: int = 1, **parts: int) -> AttemptKey:
@@ -24,6 +25,7 @@ def claimed(world: World, *, ttl_ms: int = 1, **parts: int) -> AttemptKey:
 def detached(world: World, **parts: int) -> AttemptKey:
     key = claimed(world, **parts)
     assert world.store.detach(key, "w/1") is ClaimAnswer.GRANTED
+    assert world.store.read_step(key.run_key, 1)["external"] == "1"
     return key
 
 
@@ -118,8 +120,12 @@ def test_settled_step_leaves_nothing_of_a_detached_claim(world: World) -> None:
     assert world.store.read_step(key.run_key, 1) == {}
 
 
-def test_new_attempt_after_a_detached_one_is_renewed_like_any(world: World) -> None:
+def test_new_attempt_sent_in_place_of_a_detached_one_is_renewed_like_any(world: World) -> None:
     key = detached(world)
     row = StepRow(step=1, attempt=2)
     world.commit(key.run_key, ["again"], unposted=[key], steps_sent=[row])
-    assert "external" not in world.store.read_step(key.run_key, 1)
+    second = attempt(key.run_key, 1, 2)
+    assert world.store.claim(second, "w/2", ttl_ms=LONG_MS).answer is ClaimAnswer.GRANTED
+    world.store.renew({second: "w/"}, ttl_ms=1)
+    world.pass_ms(5)
+    assert world.expired_claims() == [second]

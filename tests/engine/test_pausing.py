@@ -87,6 +87,7 @@ def test_an_attempt_that_fails_while_its_step_is_paused_is_followed_by_none() ->
     decide(world, "pause")
     world.finish(message, {"kind": "failed", "failure": {"type": "Down", "message": ""}})
     world.turn()
+    assert list(world.store._of("w").timers) == []
     world.advance(HOUR_MS)
     world.settle()
     assert not world.ran
@@ -309,6 +310,25 @@ def test_a_pause_and_its_end_in_one_turn_leave_the_attempt_as_it_was() -> None:
         world.post(Kind.DECISION, body)  # type: ignore[arg-type]
     world.turn()
     assert world.claim(message) is ClaimAnswer.GRANTED
+
+
+def test_a_pause_that_is_read_together_with_the_end_of_the_back_off_comes_first() -> None:
+    world = world_with(one)
+    fail(world, started(world))
+    world.advance(HOUR_MS)
+    decide(world, "pause")
+    world.settle()
+    assert not world.ran
+    assert "StepRetried" not in world.names()
+
+
+def test_a_pause_that_is_read_together_with_a_message_taken_for_lost_comes_first() -> None:
+    world = world_with(one)
+    started(world)
+    world.advance(RESEND_AFTER_MS)
+    decide(world, "pause")
+    assert world.pop() is None
+    assert "StepResent" not in world.names()
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -383,7 +383,10 @@ class StepError(OrchestratorError):
 
 
 class StepTimeout(StepError):
-    """A step ran into one of its time-outs, named by `type`."""
+    """A step ran into one of its time-outs, named by the failure's `type`.
+
+    The failure's `details` are what the last heartbeat left, if the attempt may have run.
+    """
 
 
 class StepLost(StepError):

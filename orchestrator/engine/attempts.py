@@ -7,7 +7,7 @@ from orchestrator.core import events as e
 from orchestrator.core.failure import Failure
 from orchestrator.core.ledger import StepEntry
 from orchestrator.core.states import StepState
-from orchestrator.core.values import Json
+from orchestrator.core.values import Json, loads
 from orchestrator.engine import pausing
 from orchestrator.engine.draft import idempotency_key
 from orchestrator.engine.outcomes import Outcome, follow, from_body
@@ -148,7 +148,11 @@ class Attempts:
             TimerKind.SCHEDULE_TO_CLOSE: entry.options.schedule_to_close_ms,
             TimerKind.HEARTBEAT: entry.options.heartbeat_ms,
         }[kind]
-        failure = Failure(type=f"{kind.value}_timeout", message=f"not within {limit_ms} ms")
+        failure = Failure(
+            type=f"{kind.value}_timeout",
+            message=f"not within {limit_ms} ms",
+            details=self._last_details(entry) if has_run is None else None,
+        )
         self._follow(
             entry,
             Outcome(
@@ -158,6 +162,15 @@ class Attempts:
                 is_terminal=kind in (TimerKind.SCHEDULE_TO_START, TimerKind.SCHEDULE_TO_CLOSE),
             ),
         )
+
+    def _last_details(self, entry: StepEntry) -> Json:
+        """Return what the step's last heartbeat left, or None.
+
+        Raises:
+            StoreUnavailable: The store alone knows it.
+        """
+        row = self._turn.tools.read_step(self._turn.key, entry.scheduled.step)
+        return loads(row["details"]) if "details" in row else None
 
     def _guard_time_out(self, entry: StepEntry, kind: TimerKind) -> bool | None:
         """Let the commit check what the time-out presumes; return what is known of the body."""

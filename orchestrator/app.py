@@ -256,6 +256,10 @@ class Orchestrator:
         target = Target(workflow_id=checked_workflow_id(id), run=run or 0)
         return RunHandle(self._connection.sessions, target)
 
+    def step(self, token: str) -> TokenHandle:
+        """Return a handle on the attempt that a token names; see `step.complete_later`."""
+        return TokenHandle(self._connection.sessions.blocking, token)
+
     def list(
         self,
         filter: str = "",
@@ -326,10 +330,6 @@ class Orchestrator:
         return run_in_place(
             exporting.export_open(self._connection.sessions.blocking(), folder, type)
         )
-
-    def step(self, token: str) -> TokenHandle:
-        """Return a handle on the attempt that a token names; see `step.complete_later`."""
-        return TokenHandle(self._connection.sessions.blocking, token)
 
     def schedule(self, id: str) -> ScheduleHandle:
         """Return a handle on a schedule, to make it or to tell it something.  Reaches nothing."""

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from orchestrator.client.schedules import AsyncScheduleHandle as AsyncScheduleHandle
     from orchestrator.client.schedules import ScheduleDescription as ScheduleDescription
     from orchestrator.client.schedules import ScheduleHandle as ScheduleHandle
+    from orchestrator.client.step_handle import AsyncStepHandle as AsyncStepHandle
+    from orchestrator.client.step_handle import StepHandle as StepHandle
     from orchestrator.client.summary import RunSummary as RunSummary
+    from orchestrator.client.token_handle import AsyncTokenHandle as AsyncTokenHandle
+    from orchestrator.client.token_handle import TokenHandle as TokenHandle
     from orchestrator.client.update_handle import AsyncUpdateHandle as AsyncUpdateHandle
     from orchestrator.client.update_handle import UpdateHandle as UpdateHandle
     from orchestrator.client.workflow import Workflow as Workflow
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
     from orchestrator.core.errors import RunExists as RunExists
     from orchestrator.core.errors import RunNotFound as RunNotFound
     from orchestrator.core.errors import StepCancelled as StepCancelled
+    from orchestrator.core.errors import StepClosed as StepClosed
     from orchestrator.core.errors import StepError as StepError
     from orchestrator.core.errors import StepLost as StepLost
     from orchestrator.core.errors import StepTimeout as StepTimeout
@@ -95,7 +100,11 @@ _HOMES = {
     "AsyncScheduleHandle": "orchestrator.client.schedules",
     "ScheduleDescription": "orchestrator.client.schedules",
     "ScheduleHandle": "orchestrator.client.schedules",
+    "AsyncStepHandle": "orchestrator.client.step_handle",
+    "StepHandle": "orchestrator.client.step_handle",
     "RunSummary": "orchestrator.client.summary",
+    "AsyncTokenHandle": "orchestrator.client.token_handle",
+    "TokenHandle": "orchestrator.client.token_handle",
     "Workflow": "orchestrator.client.workflow",
     "EncryptionCodec": "orchestrator.sealing.aes_gcm",
     "Failure": "orchestrator.core.failure",
@@ -124,6 +133,7 @@ _HOMES = {
     "RunExists": _ERRORS,
     "RunNotFound": _ERRORS,
     "StepCancelled": _ERRORS,
+    "StepClosed": _ERRORS,
     "StepError": _ERRORS,
     "StepLost": _ERRORS,
     "StepTimeout": _ERRORS,

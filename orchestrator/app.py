@@ -43,6 +43,7 @@ from orchestrator.client.schedules import (
     schedule_definition,
 )
 from orchestrator.client.summary import RunSummary
+from orchestrator.client.token_handle import TokenHandle
 from orchestrator.client.workflow import Workflow
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
@@ -247,6 +248,10 @@ class Orchestrator:
         """Return a handle on a run; None is the latest one of the id.  Reaches nothing."""
         target = Target(workflow_id=checked_workflow_id(id), run=run or 0)
         return RunHandle(self._connection.sessions, target)
+
+    def step(self, token: str) -> TokenHandle:
+        """Return a handle on the attempt that a token names; see `step.complete_later`."""
+        return TokenHandle(self._connection.sessions.blocking, token)
 
     def list(
         self,

@@ -11,15 +11,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from orchestrator.core.errors import StepCancelled
+from orchestrator.core.errors import CompleteLater, StepCancelled, UsageError
 from orchestrator.core.failure import Failure
 from orchestrator.core.values import Json
 
 __all__ = [
     "RunningStep",
     "StepInfo",
+    "complete_later",
     "current",
     "handing_over",
     "heartbeat",
@@ -48,6 +49,8 @@ class StepInfo:
         compensates: Idempotency key of the step that this one undoes, or "".
         details: What the last heartbeat of an earlier attempt left, or None.
         task: Name of the task.
+        token: Stands for this attempt wherever its outcome is to come from; see `complete_later`.
+            Whoever has it can end the attempt.  "" for a local step.
     """
 
     workflow_id: str
@@ -59,6 +62,7 @@ class StepInfo:
     compensates: str = ""
     details: Json = None
     task: str = ""
+    token: str = field(default="", compare=False, repr=False)
 
 
 class RunningStep:
@@ -201,6 +205,24 @@ def heartbeat(details: object = None) -> None:
     step = _running.get()
     if step is not None:
         step.heartbeat(details)
+
+
+def complete_later() -> CompleteLater:
+    """Return what a body raises that ends before its step does: ``raise step.complete_later()``.
+
+    Hand ``step.current().token`` on before: ``orc.step(token)`` takes the outcome, from any process
+    and at any later time, also once this worker is gone.  Until then nothing but the step's
+    time-outs gives the attempt up.
+
+    Raises:
+        UsageError: There is no step, or it is a local one, whose orchestrator waits for its end.
+    """
+    step = _running.get()
+    if step is None:
+        raise UsageError("complete_later: this task runs outside a workflow, as no step")
+    if not step.info.token:
+        raise UsageError("complete_later: a local step has no token; run it on a worker")
+    return CompleteLater("completed later, by its token")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from orchestrator.core.errors import (
     RunClosed,
     RunExists,
     RunNotFound,
+    StepClosed,
     UsageError,
     WorkflowUpdateRejected,
 )
@@ -24,7 +25,7 @@ EXIT_NO = 1
 EXIT_WRONG = 2
 
 #: Errors of usage in a program, but a plain answer to somebody who types.
-_ANSWERS = (RunClosed, RunExists, RunNotFound, WorkflowUpdateRejected)
+_ANSWERS = (RunClosed, RunExists, RunNotFound, StepClosed, WorkflowUpdateRejected)
 
 
 class Refusal(click.ClickException):

@@ -9,7 +9,7 @@ from rich.text import Text
 from orchestrator.cli.tables import moment
 from orchestrator.client.summary import HistoryEvent, instant
 from orchestrator.core.events import TimerStarted
-from orchestrator.core.ledger import Ledger
+from orchestrator.core.ledger import Ledger, StepEntry
 from orchestrator.core.values import Json
 
 
@@ -22,7 +22,7 @@ def pending_json(history: Sequence[HistoryEvent]) -> dict[str, Json]:
             "step": number,
             "task": entry.scheduled.task,
             "summary": entry.scheduled.summary,
-            "state": "cancelling" if entry.is_cancel_requested else entry.state.value,
+            "state": _state_of(entry),
             "attempt": entry.attempt,
             "scheduled_at": instant(entry.scheduled_at_ms).isoformat(),
         }
@@ -55,7 +55,7 @@ def print_pending(console: Console, history: Sequence[HistoryEvent]) -> None:
     for name in ("PENDING", "STATE", "SINCE OR DUE", "WHAT"):
         table.add_column(name, overflow="fold")
     for number, step in sorted(ledger.steps.items()):
-        state = "cancelling" if step.is_cancel_requested else step.state.value
+        state = _state_of(step)
         what = f"{step.scheduled.task}  {step.scheduled.summary}".rstrip()
         about = f"{state}, attempt {step.attempt}"
         table.add_row(f"step {number}", about, moment(instant(step.scheduled_at_ms)), Text(what))
@@ -71,6 +71,13 @@ def print_pending(console: Console, history: Sequence[HistoryEvent]) -> None:
     if table.row_count:
         console.print()
         console.print(table)
+
+
+def _state_of(step: StepEntry) -> str:
+    """Return a step's state for people; a paused one may have an attempt that goes on."""
+    if step.is_cancel_requested:
+        return "cancelling"
+    return "paused" if step.is_paused else step.state.value
 
 
 def _ledger_of(history: Sequence[HistoryEvent]) -> Ledger:

@@ -22,6 +22,7 @@ from orchestrator.cli.pending_tables import print_pending
 from orchestrator.cli.replays import export, replay
 from orchestrator.cli.schedules import schedule
 from orchestrator.cli.start_options import said_options, settings_of
+from orchestrator.cli.steps import step
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.messages import DECISIONS, QUERY_TIMEOUT_S
@@ -252,6 +253,7 @@ workflow.add_command(export)
 workflow.add_command(replay)
 workflow.add_command(check)
 workflow.add_command(drain)
+workflow.add_command(step)
 workflow.add_command(messages.update)
 workflow.add_command(messages.signal_with_start)
 for each in (lineage, list_, count, batch, reindex, describe):

@@ -15,6 +15,7 @@ from orchestrator.client.schedules import (
     list_schedules,
 )
 from orchestrator.client.summary import RunSummary
+from orchestrator.client.token_handle import AsyncTokenHandle
 
 
 class AsyncRuns:
@@ -55,6 +56,10 @@ class AsyncRuns:
         """See `Orchestrator.count_by`."""
         wanted = listing.filter_of(filter, where)
         return await listing.count_by(self._connection.sessions.on_running_loop(), wanted, name)
+
+    def step(self, token: str) -> AsyncTokenHandle:
+        """See `Orchestrator.step`."""
+        return AsyncTokenHandle(self._connection.sessions.on_running_loop, token)
 
     def schedule(self, id: str) -> AsyncScheduleHandle:
         """See `Orchestrator.schedule`."""

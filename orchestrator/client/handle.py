@@ -14,6 +14,7 @@ from orchestrator.client.messages import Target
 from orchestrator.client.port import run_in_place
 from orchestrator.client.reading import Verification
 from orchestrator.client.session import Session
+from orchestrator.client.step_handle import AsyncStepHandle, StepHandle
 from orchestrator.client.summary import HistoryEvent, RunSummary
 from orchestrator.client.update_handle import AsyncUpdateHandle, Timeout, UpdateHandle
 from orchestrator.client.update_handle import in_seconds as seconds
@@ -147,6 +148,10 @@ class AsyncRunHandle(_Named, Generic[R]):
         session = self._sessions.on_running_loop()
         await messages.resolve(session, self._target, step, decision, reason=reason, by=by)
 
+    def step(self, number: int) -> AsyncStepHandle:
+        """Return a handle on an outstanding step of the run."""
+        return AsyncStepHandle(self._sessions.on_running_loop, self._target, number)
+
 
 class RunHandle(_Named, Generic[R]):
     """A run of a workflow, for plain code."""
@@ -244,3 +249,7 @@ class RunHandle(_Named, Generic[R]):
         session = self._sessions.blocking()
         work = messages.resolve(session, self._target, step, decision, reason=reason, by=by)
         run_in_place(work)
+
+    def step(self, number: int) -> StepHandle:
+        """Return a handle on an outstanding step of the run."""
+        return StepHandle(self._sessions.blocking, self._target, number)

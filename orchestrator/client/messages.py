@@ -167,6 +167,13 @@ async def resolve(
         raise UsageError(f"decision {decision!r}: one of {', '.join(DECISIONS)} is wanted")
     if decision != "retry" and not reason:
         raise UsageError(f"decision {decision!r} needs a reason; it goes into the history")
+    await decide(session, target, step, decision, reason=reason, by=by)
+
+
+async def decide(
+    session: Session, target: Target, step: int, decision: str, *, reason: str, by: str
+) -> None:
+    """Send a person's decision about a step, as it is; see `resolve` for what it raises."""
     body: dict[str, Json] = {"step": step, "decision": decision, "reason": reason, "by": by}
     posted = await session.store.post(target.workflow_id, Kind.DECISION, body, run=target.run)
     _check_posted(target, posted)

@@ -11,7 +11,17 @@ from typing import Any, Protocol, TypeVar
 
 from orchestrator.core.values import Json
 from orchestrator.store.index_ports import IndexPage, Window
-from orchestrator.store.ports import ClientStore, Kind, Posted, RunKey, Start, StoredEvent
+from orchestrator.store.ports import (
+    AttemptKey,
+    ClaimAnswer,
+    ClientStore,
+    Kind,
+    PostAnswer,
+    Posted,
+    RunKey,
+    Start,
+    StoredEvent,
+)
 
 T = TypeVar("T")
 
@@ -31,6 +41,14 @@ class BlockingStore(ClientStore, Protocol):
         self, key: RunKey, *, after_seq: int = 0, count: int | None = None
     ) -> list[StoredEvent]:
         """See `ports.OwnerStore`."""
+        ...
+
+    def post_outcome(self, key: AttemptKey, token: str, body: Mapping[str, Json]) -> PostAnswer:
+        """See `ports.WorkerStore`."""
+        ...
+
+    def heartbeat(self, key: AttemptKey, token: str, details: Json) -> ClaimAnswer:
+        """See `ports.WorkerStore`."""
         ...
 
 
@@ -88,6 +106,16 @@ class AsyncStore(Protocol):
 
     async def read_rows(self, runs: Sequence[tuple[str, int]]) -> list[dict[str, str] | None]:
         """See `index_ports.RunIndex`."""
+        ...
+
+    async def post_outcome(
+        self, key: AttemptKey, token: str, body: Mapping[str, Json]
+    ) -> PostAnswer:
+        """See `ports.WorkerStore`."""
+        ...
+
+    async def heartbeat(self, key: AttemptKey, token: str, details: Json) -> ClaimAnswer:
+        """See `ports.WorkerStore`."""
         ...
 
 
@@ -158,6 +186,16 @@ class Bridged:
     async def read_rows(self, runs: Sequence[tuple[str, int]]) -> list[dict[str, str] | None]:
         """See `index_ports.RunIndex`."""
         return await self._call(self._store.read_rows, runs)
+
+    async def post_outcome(
+        self, key: AttemptKey, token: str, body: Mapping[str, Json]
+    ) -> PostAnswer:
+        """See `ports.WorkerStore`."""
+        return await self._call(self._store.post_outcome, key, token, body)
+
+    async def heartbeat(self, key: AttemptKey, token: str, details: Json) -> ClaimAnswer:
+        """See `ports.WorkerStore`."""
+        return await self._call(self._store.heartbeat, key, token, details)
 
 
 async def in_place(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:

@@ -14,6 +14,7 @@ OrchestratorError             base; caught only at a process boundary
 │   ├── RunExists             a run with this id is open
 │   │   └── DuplicateRun      the id has had its run, and its reuse was not allowed
 │   ├── RunClosed             the run has ended; it takes no more messages
+│   ├── StepClosed            the attempt is over, or was given up; it takes no outcome
 │   ├── HistoryFileError      an exported history that is damaged, or none at all
 │   ├── WorkflowStuck         in a test: nothing can happen any more that would end the run
 │   ├── ForbiddenInWorkflow   workflow code reached for clock, chance or I/O
@@ -34,6 +35,7 @@ OrchestratorError             base; caught only at a process boundary
 
 BaseExceptions, which user code's ``except Exception`` must not eat:
     ActivationInterrupted     the activation held the thread too long
+    CompleteLater             the step's outcome comes later, from whoever has its token
     ContinueAsNew             the run is to go on as a new one
     RunEvicted                the run leaves memory; its coroutines are closed
 
@@ -224,6 +226,23 @@ class RunClosed(UsageError):
         return f"{self.workflow_id} run {self.run} is {self.status}: it takes no more messages"
 
 
+class StepClosed(UsageError):
+    """The attempt that a token names is over or was given up: nothing more is taken from it."""
+
+    def __init__(self, workflow_id: str, run: int, step: int, attempt: int) -> None:
+        super().__init__(workflow_id, run, step, attempt)
+        self.workflow_id = workflow_id
+        self.run = run
+        self.step = step
+        self.attempt = attempt
+
+    def __str__(self) -> str:
+        return (
+            f"{self.workflow_id} run {self.run}: nobody waits for attempt {self.attempt} at step "
+            f"{self.step} any more; it is over or was given up, and a later attempt has a new token"
+        )
+
+
 class HistoryFileError(UsageError):
     """A file that holds no history, or not the one that was exported.  `line` 0 is the whole."""
 
@@ -382,7 +401,10 @@ class StepError(OrchestratorError):
 
 
 class StepTimeout(StepError):
-    """A step ran into one of its time-outs, named by `type`."""
+    """A step ran into one of its time-outs, named by the failure's `type`.
+
+    The failure's `details` are what the last heartbeat left, if the attempt may have run.
+    """
 
 
 class StepLost(StepError):
@@ -531,6 +553,10 @@ class ContinueAsNew(BaseException):
 
     def __str__(self) -> str:
         return f"the run goes on as a new run of {self.workflow}"
+
+
+class CompleteLater(BaseException):
+    """A body ends, and its step does not: see `orchestrator.step.complete_later`."""
 
 
 class RunEvicted(BaseException):

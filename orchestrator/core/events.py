@@ -614,6 +614,36 @@ class StepUnparked(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepPaused(Event):
+    """A person holds a step back: no attempt follows `attempt`, which goes on if it runs."""
+
+    step: int
+    attempt: int
+    reason: str
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepUnpaused(Event):
+    """A person lets a step go on: `attempt` is sent at once, unless it runs already."""
+
+    step: int
+    attempt: int
+    reason: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReset(Event):
+    """A person begins a step's attempts anew: its retry policy counts `attempt` as the first."""
+
+    step: int
+    attempt: int
+    reason: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeRefused(Event):
     """An outcome came for an attempt that was already given up; it changed nothing."""
 
@@ -677,6 +707,9 @@ Note: TypeAlias = Union[
     StepResent,
     StepParked,
     StepUnparked,
+    StepPaused,
+    StepUnpaused,
+    StepReset,
     OutcomeRefused,
     SignalRejected,
     WatcherAdded,

@@ -34,7 +34,8 @@ class StepEntry:
 
     `state` is SCHEDULED while an attempt is on its way or running (only the store knows which),
     BACKOFF between two attempts, PARKED while a person is asked.  `has_maybe_run` is True once an
-    attempt ended in a way that leaves its effect open.
+    attempt ended in a way that leaves its effect open.  While it `is_paused` no attempt is sent.
+    `attempts_forgiven` are those that the retry policy no longer counts.
     """
 
     scheduled: e.StepScheduled
@@ -45,6 +46,13 @@ class StepEntry:
     has_maybe_run: bool = False
     resends: int = 0
     is_cancel_requested: bool = False
+    is_paused: bool = False
+    attempts_forgiven: int = 0
+
+    @property
+    def attempt_counted(self) -> int:
+        """The current attempt as the retry policy counts it, from 1."""
+        return self.attempt - self.attempts_forgiven
 
 
 @dataclass(slots=True)
@@ -173,6 +181,10 @@ class Ledger:
                 self.parked.discard(event.step)
                 if not self.parked:
                     self._move(RunFact.STEP_UNPARKED)
+            case e.StepPaused() | e.StepUnpaused():
+                self.steps[event.step].is_paused = isinstance(event, e.StepPaused)
+            case e.StepReset():
+                self.steps[event.step].attempts_forgiven = event.attempt - 1
             case e.ChildScheduled():
                 self.children[event.child] = ChildEntry(event)
             case e.ChildCancelRequested():

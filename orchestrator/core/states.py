@@ -109,19 +109,22 @@ class StepState(Enum):
     SCHEDULED = "scheduled"  #: message sent, nobody has claimed the attempt
     CLAIMED = "claimed"  #: a worker holds the attempt
     CANCELLING = "cancelling"  #: claimed, and the workflow no longer wants it
+    PAUSED = "paused"  #: taken back before anybody claimed it; a person lets it go on
     BACKOFF = "backoff"  #: the attempt failed; a timer starts the next one
     PARKED = "parked"  #: gave up for good, but must not be given up: waits for a person
     POSTED = "posted"  #: its outcome lies in the inbox
 
 
 class StepFact(Enum):
-    """What moves a step.  The store's scripts decide the first five, the owner the others."""
+    """What moves a step.  The store's scripts decide the first seven, the owner the others."""
 
     CLAIM = "claim"
     POST = "post"
     CANCEL = "cancel"
     GIVE_UP = "give up"  #: the claim expired, or a time-out fired
     RESEND = "resend"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
     FAIL = "fail"  #: the attempt is over, another one is allowed
     RETRY = "retry"  #: the back-off is over, or a person asks for another attempt
     PARK = "park"
@@ -131,12 +134,20 @@ STEP_TRANSITIONS: dict[StepState, dict[StepFact, StepState]] = {
     StepState.SCHEDULED: {
         StepFact.CLAIM: StepState.CLAIMED,
         StepFact.RESEND: StepState.SCHEDULED,
+        # One that runs goes on: its outcome counts, and no attempt follows it.
+        StepFact.PAUSE: StepState.PAUSED,
         # Nobody runs it, so that the cancellation itself is its outcome; likewise a worker that
         # does not know the task, or a revoked message.
         StepFact.CANCEL: StepState.POSTED,
         StepFact.POST: StepState.POSTED,
         StepFact.FAIL: StepState.BACKOFF,
         StepFact.PARK: StepState.PARKED,
+    },
+    StepState.PAUSED: {
+        StepFact.UNPAUSE: StepState.SCHEDULED,
+        StepFact.PAUSE: StepState.PAUSED,
+        StepFact.CANCEL: StepState.POSTED,
+        StepFact.GIVE_UP: StepState.POSTED,
     },
     StepState.CLAIMED: {
         StepFact.POST: StepState.POSTED,

@@ -7,7 +7,8 @@ from orchestrator.core import events as e
 from orchestrator.core.failure import Failure
 from orchestrator.core.ledger import StepEntry
 from orchestrator.core.states import StepState
-from orchestrator.core.values import Json
+from orchestrator.core.values import Json, loads
+from orchestrator.engine import pausing
 from orchestrator.engine.draft import idempotency_key
 from orchestrator.engine.outcomes import Outcome, follow, from_body
 from orchestrator.engine.ports import Outgoing
@@ -24,8 +25,11 @@ class Attempts:
         self._turn = turn
 
     def decide(self, body: Mapping[str, Json]) -> None:
-        """A person decides about a parked step: step, decision, reason, by."""
+        """A person decides about a step: step, decision, reason, by."""
         step, decision = body.get("step"), str(body.get("decision"))
+        if decision in pausing.DECISIONS:
+            pausing.decide(self._turn, body, self._send)
+            return
         reason, by = str(body.get("reason") or ""), str(body.get("by") or "")
         entry = self._turn.ledger.steps.get(step) if isinstance(step, int) else None
         if entry is None or entry.state is not StepState.PARKED:
@@ -112,13 +116,15 @@ class Attempts:
     def _take_attempt_timer(self, entry: StepEntry, kind: TimerKind) -> None:
         step, attempt = entry.scheduled.step, entry.attempt
         if kind is TimerKind.RETRY:
-            if entry.state is StepState.BACKOFF:
+            if entry.state is StepState.BACKOFF and not entry.is_paused:
                 self._turn.draft.record(
                     e.StepRetried(at_ms=self._turn.at_ms, step=step, attempt=attempt)
                 )
                 self._send(entry)
         elif entry.state is not StepState.SCHEDULED:
             return
+        elif entry.is_paused and kind in (TimerKind.UNCLAIMED, TimerKind.SCHEDULE_TO_START):
+            return  # It was taken back, or is running; the commit that paused it removes the timer.
         elif kind is TimerKind.UNCLAIMED:
             resend = entry.resends + 1
             self._turn.draft.record(
@@ -142,7 +148,11 @@ class Attempts:
             TimerKind.SCHEDULE_TO_CLOSE: entry.options.schedule_to_close_ms,
             TimerKind.HEARTBEAT: entry.options.heartbeat_ms,
         }[kind]
-        failure = Failure(type=f"{kind.value}_timeout", message=f"not within {limit_ms} ms")
+        failure = Failure(
+            type=f"{kind.value}_timeout",
+            message=f"not within {limit_ms} ms",
+            details=self._last_details(entry) if has_run is None else None,
+        )
         self._follow(
             entry,
             Outcome(
@@ -152,6 +162,15 @@ class Attempts:
                 is_terminal=kind in (TimerKind.SCHEDULE_TO_START, TimerKind.SCHEDULE_TO_CLOSE),
             ),
         )
+
+    def _last_details(self, entry: StepEntry) -> Json:
+        """Return what the step's last heartbeat left, or None.
+
+        Raises:
+            StoreUnavailable: The store alone knows it.
+        """
+        row = self._turn.tools.read_step(self._turn.key, entry.scheduled.step)
+        return loads(row["details"]) if "details" in row else None
 
     def _guard_time_out(self, entry: StepEntry, kind: TimerKind) -> bool | None:
         """Let the commit check what the time-out presumes; return what is known of the body."""
@@ -183,7 +202,8 @@ class Attempts:
                 self._turn.draft.rest(entry)
                 self._turn.draft.record(event)
                 timer = self._turn.draft.timer(TimerKind.RETRY, event.step, entry.attempt)
-                self._turn.draft.set_timer(timer, event.retry_at_ms)
+                if not entry.is_paused:
+                    self._turn.draft.set_timer(timer, event.retry_at_ms)
             case e.StepParked():
                 self._turn.draft.rest(entry)
                 self._turn.draft.record(event)

@@ -60,6 +60,7 @@ class Draft:
     messages: list[Message] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     steps_sent: dict[int, StepRow] = field(default_factory=dict)
+    steps_paused: set[int] = field(default_factory=set)
     steps_resting: list[int] = field(default_factory=list)
     steps_settled: list[AttemptKey] = field(default_factory=list)
     steps_cancelled: list[int] = field(default_factory=list)
@@ -138,6 +139,7 @@ class Draft:
     def send(self, entry: StepEntry, *, now_ms: int, local_token: str = "") -> None:
         """Put the step's current attempt on its way: its row and its timers."""
         step, options = entry.scheduled.step, entry.options
+        self.steps_paused.discard(step)
         self.steps_sent[step] = StepRow(
             step=step,
             attempt=entry.attempt,
@@ -151,6 +153,14 @@ class Draft:
         if options.schedule_to_start_ms:
             due = now_ms + options.schedule_to_start_ms
             self.set_timer(self.timer(TimerKind.SCHEDULE_TO_START, step, entry.attempt), due)
+
+    def hold(self, entry: StepEntry) -> None:
+        """Take the current attempt back if nobody has claimed it (`Commit.steps_paused`)."""
+        step, attempt = entry.scheduled.step, entry.attempt
+        self.steps_paused.add(step)
+        self.remove_timer(self.timer(TimerKind.UNCLAIMED, step, attempt))
+        if entry.options.schedule_to_start_ms:
+            self.remove_timer(self.timer(TimerKind.SCHEDULE_TO_START, step, attempt))
 
     def arm_resend(self, entry: StepEntry, *, now_ms: int) -> None:
         """Set the timer that sends the attempt's message again; each time twice as far."""
@@ -208,6 +218,7 @@ class Draft:
             inbox_ids=self.inbox_ids,
             fields=self.fields,
             steps_sent=list(self.steps_sent.values()),
+            steps_paused=sorted(self.steps_paused),
             steps_resting=self.steps_resting,
             steps_settled=self.steps_settled,
             steps_cancelled=self.steps_cancelled,

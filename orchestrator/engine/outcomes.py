@@ -49,7 +49,8 @@ def follow(entry: StepEntry, outcome: Outcome, *, at_ms: int, jitter: float) -> 
     # Only a body never entered, or its own definitive answer, rules an effect out.
     has_maybe_run = not is_answer if outcome.has_run is None else outcome.has_run
     wanted = not entry.is_cancel_requested
-    delay_ms = retry_delay_ms(retry, failure, attempt=attempt + 1, jitter=jitter)
+    counted = entry.attempt_counted + 1
+    delay_ms = retry_delay_ms(retry, failure, attempt=counted, jitter=jitter)
     if outcome.is_terminal or (outcome.kind == "cancelled" and not entry.options.until_done):
         delay_ms = None
     if wanted and delay_ms is not None and _in_time(entry, at_ms + delay_ms):

@@ -113,6 +113,7 @@ class Engine:
             engine_version=engine_version(),
             watch=self._watchdog,
             now_ms=store.now_ms,
+            read_step=store.read_step,
             **({} if seal is None else {"seal": seal}),
         )
         self._clock = _StoreClock(store)

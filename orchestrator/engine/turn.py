@@ -42,6 +42,7 @@ class Tools:
         rng: Seeds of runs, jitter of retries, nonces of claims.
         watch: Runs an activation, and interrupts it when it takes too long.
         now_ms: The store's clock.
+        read_step: See `OwnerStore.read_step`.
         seal: What an event's bytes become before they are chained and stored.
     """
 
@@ -53,6 +54,7 @@ class Tools:
     engine_version: str
     watch: Watch
     now_ms: Callable[[], int]
+    read_step: Callable[[RunKey, int], dict[str, str]]
     seal: Callable[[RunKey, bytes], bytes] = lambda _key, data: data
 
 

@@ -98,10 +98,13 @@ def _apply(line: StepLine, event: e.Event) -> None:
         line.status = "cancelled" if event.kind == "cancelled" else "failed"
         line.failures[event.attempt] = event.failure
     elif isinstance(event, e.StepAttemptFailed):
-        line.attempt, line.status = event.attempt, "retrying"
+        line.attempt = event.attempt
+        line.status = "paused" if line.status == "paused" else "retrying"
         line.failures[event.attempt] = event.failure
     elif isinstance(event, e.StepParked):
         line.attempt, line.status = max(line.attempt, event.attempt), "parked"
         line.failures[event.attempt] = event.failure
-    elif isinstance(event, e.StepRetried | e.StepUnparked):
+    elif isinstance(event, e.StepPaused):
+        line.status = "paused"
+    elif isinstance(event, e.StepRetried | e.StepUnparked | e.StepUnpaused):
         line.attempt, line.status = max(line.attempt, event.attempt), "scheduled"

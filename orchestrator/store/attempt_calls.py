@@ -1,4 +1,4 @@
-"""Calls about attempts, as workers make them: claim, renew, heartbeat, post."""
+"""Calls about attempts, as workers make them: claim, renew, detach, heartbeat, post."""
 
 import json
 from collections.abc import Mapping
@@ -41,6 +41,14 @@ def heartbeat(keys: Keys, key: AttemptKey, token: str, details: Json) -> Flow[Cl
     steps, _, timers = _steps_claims_timers(keys, key)
     call = run_script("heartbeat", "note_heartbeat", [steps, timers], arguments)
     reply = yield from ask(call)
+    return ClaimAnswer(text(reply))
+
+
+def detach(keys: Keys, key: AttemptKey, token: str) -> Flow[ClaimAnswer]:
+    """See `WorkerStore.detach`."""
+    names = _steps_claims_timers(keys, key)[:2]
+    arguments: list[Argument] = [key.step, key.attempt, str(key), token]
+    reply = yield from ask(run_script("detach", "detach_claim", names, arguments))
     return ClaimAnswer(text(reply))
 
 

@@ -43,6 +43,7 @@ def commit_call(keys: Keys, token: str, commit: Commit, *, direct_queues: bool) 
             (sent.step, sent.attempt, sent.start_to_close_ms, sent.heartbeat_ms, sent.local)
             for sent in commit.steps_sent
         ),
+        *_list((step,) for step in commit.steps_paused),
         *_list((step,) for step in commit.steps_resting),
         *_list((step, _cancelled_rest(step)) for step in commit.steps_cancelled),
         *_list((index_of.get(m.queue, 0), m.queue, m.body) for m in commit.messages),

@@ -43,7 +43,7 @@ from orchestrator.store.ports import (
 )
 
 #: What `read_step` shows of a step's row.
-STEP_FIELDS = ("attempt", "state", "claim", "details", "heartbeat_at_ms")
+STEP_FIELDS = ("attempt", "state", "claim", "external", "details", "heartbeat_at_ms")
 
 
 class MemoryStore(MemoryRunIndex, MemoryKeys):
@@ -293,6 +293,11 @@ class MemoryStore(MemoryRunIndex, MemoryKeys):
         with self._changed:
             part = self._of(key.workflow_id)
             return memory_attempts.heartbeat(part, key, token, self.clock.now_ms, details)
+
+    def detach(self, key: AttemptKey, token: str) -> ClaimAnswer:
+        """See `WorkerStore.detach`."""
+        with self._changed:
+            return memory_attempts.detach(self._of(key.workflow_id), key, token)
 
     # --- clients --------------------------------------------------------------------------------
 

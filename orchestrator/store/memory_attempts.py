@@ -1,7 +1,7 @@
-"""What workers do to attempts, in memory: claim, renew, heartbeat, post.
+"""What workers do to attempts, in memory: claim, renew, detach, heartbeat, post.
 
-The same decisions as claim_attempt.lua, renew_claim.lua, note_heartbeat.lua and post_outcome.lua;
-tests/store holds the two against each other.
+The same decisions as claim_attempt.lua, renew_claim.lua, detach_claim.lua, note_heartbeat.lua and
+post_outcome.lua; tests/store holds the two against each other.
 """
 
 import json
@@ -73,8 +73,21 @@ def renew(
 ) -> ClaimAnswer:
     """See `WorkerStore.renew`."""
     answer = _held(partition, key, token)
-    if answer is not ClaimAnswer.REFUSED:
+    row = partition.find_step(key.run_key, key.step) or {}
+    # A renewal that was under way when the claim was detached must not let it expire again.
+    if answer is not ClaimAnswer.REFUSED and "external" not in row:
         partition.claims[key] = now_ms + ttl_ms
+    return answer
+
+
+def detach(partition: Partition, key: AttemptKey, token: str) -> ClaimAnswer:
+    """See `WorkerStore.detach`."""
+    answer = _held(partition, key, token)
+    row = partition.find_step(key.run_key, key.step) or {}
+    if answer is ClaimAnswer.REFUSED or row["claim"] != token:
+        return ClaimAnswer.REFUSED
+    row["external"] = "1"
+    partition.claims.pop(key, None)
     return answer
 
 
@@ -109,6 +122,8 @@ def post_outcome(
         return PostAnswer.GONE
     if _was_posted(row, key, token):
         return PostAnswer.REPEATED
+    if _is_another_s(row, key, token):
+        return PostAnswer.SUPERSEDED
     if not _may_post(row, key, token):
         # A copy that never ran (token "") has nothing to tell that history lacks.
         if token and row.get("late_attempt") != str(key.attempt):
@@ -131,6 +146,13 @@ def _was_posted(row: Mapping[str, str], key: AttemptKey, token: str) -> bool:
         return False
     posted_by = row.get("posted_by", "")
     return posted_by.startswith(token) if token else not posted_by
+
+
+def _is_another_s(row: Mapping[str, str], key: AttemptKey, token: str) -> bool:
+    """Return whether a worker speaks of a claim that is no longer its own; see `detach`."""
+    claim = row.get("claim", "")
+    is_part = bool(token) and token != claim and claim.startswith(token)
+    return "external" in row and row["attempt"] == str(key.attempt) and is_part
 
 
 def _may_post(row: Mapping[str, str], key: AttemptKey, token: str) -> bool:

@@ -64,7 +64,7 @@ def _refusal(partition: Partition, token: str, commit: Commit, now_ms: int) -> C
         if expires_at_ms is None or expires_at_ms > now_ms:
             return CommitResult.CLAIMED
     for attempts, states in (
-        (commit.unposted, ("scheduled", "claimed", "cancelling")),
+        (commit.unposted, ("scheduled", "paused", "claimed", "cancelling")),
         (commit.unclaimed, ("scheduled",)),
     ):
         if not all(_is_current(partition, attempt, states) for attempt in attempts):
@@ -100,6 +100,10 @@ def _change_steps(partition: Partition, commit: Commit, now_ms: int) -> None:
             partition.end_claim(_attempt(commit.key, attempt.step, row))
     for sent in commit.steps_sent:
         _send(partition, commit.key, sent, now_ms)
+    for step in commit.steps_paused:
+        paused = partition.find_step(commit.key, step)
+        if paused is not None and paused["state"] == "scheduled":
+            paused["state"] = "paused"
     for step in commit.steps_resting:
         _rest(partition, commit.key, step)
     for step in commit.steps_cancelled:
@@ -115,10 +119,15 @@ def _attempt(key: RunKey, step: int, row: dict[str, str]) -> AttemptKey:
 def _send(partition: Partition, key: RunKey, sent: StepRow, now_ms: int) -> None:
     row = partition.steps.setdefault(key, {}).setdefault(sent.step, {})
     if row.get("attempt") == str(sent.attempt):
-        return  # sent again; a worker may have claimed it meanwhile
+        # Sent again; a worker may have claimed it meanwhile.
+        if row["state"] == "paused":
+            row["state"] = "scheduled"
+        elif row["state"] != "scheduled":
+            partition.end_waiting(_attempt(key, sent.step, row))
+        return
     if "attempt" in row:
         partition.end_claim(_attempt(key, sent.step, row))
-    for field in ("claim", "heartbeat_at_ms"):
+    for field in ("claim", "external", "heartbeat_at_ms"):
         row.pop(field, None)
     row["attempt"] = str(sent.attempt)
     row["state"] = "scheduled"
@@ -139,6 +148,7 @@ def _rest(partition: Partition, key: RunKey, step: int) -> None:
     partition.end_claim(_attempt(key, step, row))
     row["state"] = "resting"
     row.pop("claim", None)
+    row.pop("external", None)
 
 
 def _cancel(partition: Partition, key: RunKey, step: int) -> None:
@@ -147,7 +157,7 @@ def _cancel(partition: Partition, key: RunKey, step: int) -> None:
         return
     if row["state"] == "claimed":
         row["state"] = "cancelling"
-    elif row["state"] == "scheduled":
+    elif row["state"] in ("scheduled", "paused"):
         attempt = _attempt(key, step, row)
         row["state"] = "posted"
         row["posted_attempt"] = row["attempt"]

@@ -22,7 +22,7 @@ from orchestrator.store.ports import (
 )
 
 #: What `read_step` shows of a step's row.
-STEP_FIELDS = ("attempt", "state", "claim", "details", "heartbeat_at_ms")
+STEP_FIELDS = ("attempt", "state", "claim", "external", "details", "heartbeat_at_ms")
 
 
 def now_ms() -> Flow[int]:

@@ -131,7 +131,7 @@ class Kind(Enum):
     TERMINATE = "terminate"
     OUTCOME = "outcome"  #: of an attempt
     LATE_OUTCOME = "late_outcome"  #: of an attempt that was already given up (H6)
-    DECISION = "decision"  #: a person's, about a parked step
+    DECISION = "decision"  #: a person's, about a step
     QUERY = "query"
     CHILD = "child"  #: what became of a child, for its parent
     UPDATE = "update"
@@ -241,7 +241,11 @@ class Commit:
         fields: Of the run's row, to set: status, result, … as text.  The run's indexes follow
             status and attributes (I1).
         steps_sent: Attempts now on their way: the step's row becomes this attempt, "scheduled"
-            (or, where `local`, "claimed", with a claim in the claim set).
+            (or, where `local`, "claimed", with a claim in the claim set).  Of an attempt that the
+            row has already, only a "paused" one is changed; one that waits no more loses the timers
+            of its waiting.
+        steps_paused: Steps held back: one that nobody has claimed becomes "paused", and nobody may
+            claim it before it is sent again; one that is claimed goes on.
         steps_resting: Steps that wait for a back-off or a person: no attempt is current.
         steps_settled: Steps that are over: row, claim and timers set by the claim are removed.
         steps_cancelled: Steps no longer wanted.  One that nobody has claimed becomes "posted" at
@@ -268,6 +272,7 @@ class Commit:
     inbox_ids: Sequence[str] = ()
     fields: Mapping[str, str] = field(default_factory=dict)
     steps_sent: Sequence[StepRow] = ()
+    steps_paused: Sequence[int] = ()
     steps_resting: Sequence[int] = ()
     steps_settled: Sequence[AttemptKey] = ()
     steps_cancelled: Sequence[int] = ()
@@ -409,7 +414,7 @@ class OwnerStore(Protocol):
         ...
 
     def read_step(self, key: RunKey, step: int) -> dict[str, str]:
-        """Return a step's row: attempt, state, claim, details, heartbeat_at_ms; {} for none."""
+        """Return a step's row: attempt, state, claim, external, details, …; {} for none."""
         ...
 
     def answer(self, answers: Sequence[Answer]) -> None:
@@ -518,6 +523,15 @@ class WorkerStore(Protocol):
 
     def heartbeat(self, key: AttemptKey, token: str, details: Json) -> ClaimAnswer:
         """Note progress: keep `details` for the next attempt and move the HEARTBEAT timer."""
+        ...
+
+    def detach(self, key: AttemptKey, token: str) -> ClaimAnswer:
+        """Let the claim outlive its worker: it is not renewed any more, and never expires.
+
+        Outcome and heartbeats come from whoever has the whole `token`; a part of it, which a worker
+        knows all its claims by, posts nothing from now on.  Time-outs and cancellation are as
+        before.
+        """
         ...
 
 

@@ -232,6 +232,10 @@ class RedisStore:
         """See `WorkerStore.heartbeat`."""
         return self._executor.run(attempt_calls.heartbeat(self.keys, key, token, details))
 
+    def detach(self, key: AttemptKey, token: str) -> ClaimAnswer:
+        """See `WorkerStore.detach`."""
+        return self._executor.run(attempt_calls.detach(self.keys, key, token))
+
     # --- clients --------------------------------------------------------------------------------
 
     def start(

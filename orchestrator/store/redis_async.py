@@ -5,13 +5,22 @@ from collections.abc import Mapping, Sequence
 from redis.asyncio import Redis
 
 from orchestrator.core.values import Json
-from orchestrator.store import index_calls, run_calls
+from orchestrator.store import attempt_calls, index_calls, run_calls
 from orchestrator.store.connect import blocking_twin
 from orchestrator.store.executors import AsyncExecutor
 from orchestrator.store.index_ports import IndexPage, Window
 from orchestrator.store.keys import Keys
 from orchestrator.store.layout import open_namespace
-from orchestrator.store.ports import Kind, Posted, RunKey, Start, StoredEvent
+from orchestrator.store.ports import (
+    AttemptKey,
+    ClaimAnswer,
+    Kind,
+    PostAnswer,
+    Posted,
+    RunKey,
+    Start,
+    StoredEvent,
+)
 
 
 class AsyncRedisClientStore:
@@ -109,3 +118,15 @@ class AsyncRedisClientStore:
     async def read_rows(self, runs: Sequence[tuple[str, int]]) -> list[dict[str, str] | None]:
         """See `RunIndex.read_rows`."""
         return await self._executor.run(index_calls.read_rows(await self._keys(), runs))
+
+    async def post_outcome(
+        self, key: AttemptKey, token: str, body: Mapping[str, Json]
+    ) -> PostAnswer:
+        """See `WorkerStore.post_outcome`."""
+        flow = attempt_calls.post_outcome(await self._keys(), key, token, body)
+        return await self._executor.run(flow)
+
+    async def heartbeat(self, key: AttemptKey, token: str, details: Json) -> ClaimAnswer:
+        """See `WorkerStore.heartbeat`."""
+        flow = attempt_calls.heartbeat(await self._keys(), key, token, details)
+        return await self._executor.run(flow)

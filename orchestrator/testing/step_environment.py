@@ -88,6 +88,7 @@ class StepEnvironment:
             idempotency_key=self._idempotency_key,
             details=self._details,
             task=task_name(task, local=True),
+            token=f"test-{self._attempt}",
         )
 
     def _beat(self, details: object) -> bool:

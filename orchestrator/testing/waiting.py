@@ -47,6 +47,8 @@ def _step(key: RunKey, entry: StepEntry, held: Mapping[AttemptKey, object]) -> s
         return f"{line}: held by the test; release it, or let skip() pass its time-outs"
     if entry.state is StepState.PARKED:
         return f"{line}: parked; decide with handle.resolve({number}, …)"
+    if entry.is_paused:
+        return f"{line}: paused; let it go on with handle.step({number}).unpause()"
     return line
 
 

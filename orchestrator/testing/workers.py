@@ -25,6 +25,7 @@ from orchestrator.store.ports import (
     PostAnswer,
     WorkerStore,
 )
+from orchestrator.store.step_tokens import encode_token
 from orchestrator.testing.attempts import Attempt, Bodies
 from orchestrator.testing.holds import Ends, Held, error_of
 from orchestrator.testing.plan import Fate, Fault, Plan
@@ -214,6 +215,7 @@ class Workers:
             compensates=str(header.get("compensates") or ""),
             details=claim.details,
             task=work.task,
+            token=encode_token(key, token),
         )
         step = RunningStep(info, lambda details: self._beat(key, token, details))
         self._note(work, info, fault)
@@ -297,6 +299,10 @@ class _DyingWorkersStore:
     def heartbeat(self, key: AttemptKey, token: str, details: Json) -> ClaimAnswer:
         """See `WorkerStore.heartbeat`."""
         return self._store.heartbeat(key, token, details)
+
+    def detach(self, key: AttemptKey, token: str) -> ClaimAnswer:
+        """Leave nothing: the worker is dead, and its claim expires."""
+        return ClaimAnswer.GRANTED
 
     def post_outcome(self, key: AttemptKey, token: str, body: Mapping[str, Json]) -> PostAnswer:
         """Post nothing: the worker is dead."""

@@ -256,6 +256,7 @@ class World:
             engine_version=engine_version(),
             watch=self._watch,
             now_ms=self._store.now_ms,
+            read_step=self._store.read_step,
         )
         leases = Leases(self._store, _OWNER_ID, settings)
         owner = Owner(self._store, leases, tools, self._workers, settings, clock=self._store.now_ms)

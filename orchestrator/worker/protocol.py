@@ -2,7 +2,8 @@
 
 SP1  The body runs only under a claim; a copy that is refused ends as Celery's ``Ignore``.
 SP2  A claimed attempt ends with exactly one outcome posted, unless the process dies or the store
-     stays away for ``OUTCOME_POST_MS_MAX``: then the claim expires.
+     stays away for ``OUTCOME_POST_MS_MAX``: then the claim expires; or the body raises
+     `CompleteLater`: then the claim is left to whoever has the token.
 SP3  To Celery and its monitors a step looks like any task: it succeeds, fails or retries there too.
 """
 
@@ -20,6 +21,7 @@ from orchestrator import step as face
 from orchestrator.core.definition import Codec
 from orchestrator.core.errors import (
     ApplicationError,
+    CompleteLater,
     InvalidPayload,
     PayloadTooLarge,
     StepCancelled,
@@ -30,6 +32,7 @@ from orchestrator.core.limits import CLAIM_TTL_MS, INLINE_BYTES_MAX
 from orchestrator.core.values import Json, canonical
 from orchestrator.engine.ports import BlobStore
 from orchestrator.store.ports import AttemptKey, Claim, ClaimAnswer, PostAnswer, WorkerStore
+from orchestrator.store.step_tokens import encode_token
 from orchestrator.worker import outcomes
 from orchestrator.worker.arguments import load_arguments
 from orchestrator.worker.header import StepHeader, read_header
@@ -113,7 +116,7 @@ class StepProtocol:
             held = _Held(work.key, self._tokens())
             claim = self._claim(held)
             step = face.RunningStep(
-                _info_of(work, claim),
+                _info_of(work, claim, held.token),
                 lambda details: self._beat(held, details),
                 self._keeper.is_worker_stopping,
                 has_own_process=is_pool_child(),
@@ -156,6 +159,9 @@ class StepProtocol:
             if not is_pool_child():
                 self._post_once(held, outcomes.lost(f"{type(error).__name__} ended the body"))
             raise
+        except CompleteLater as error:
+            self._leave(held)
+            raise Ignore("completed later, by its token") from error
         except BaseException as error:  # noqa: BLE001 - the boundary: recorded, and raised again
             self._fail(held, step, error)
         else:
@@ -197,6 +203,19 @@ class StepProtocol:
             raise ApplicationError(_SEALED, type=type(error).__name__) from None
         raise error
 
+    def _leave(self, held: _Held) -> None:
+        """Let the claim outlive this worker; whoever has the token posts the outcome."""
+        try:
+            answer = self._patience.ask(
+                lambda: self.store.detach(held.key, held.token), held.key, "leaving the claim"
+            )
+        except StoreUnavailable as error:
+            # The claim expires, and another attempt follows with a token of its own.
+            logger.error("%s: not left to its token: %s", held.key, error.reason)  # noqa: TRY400
+            return
+        if answer is ClaimAnswer.REFUSED:
+            logger.info("%s: its token was used already, or the attempt was given up", held.key)
+
     def _post(self, held: _Held, body: outcomes.Body) -> None:
         def post() -> PostAnswer:
             return self.store.post_outcome(held.key, held.token, body)
@@ -236,7 +255,7 @@ def _checked_header(work: Work, unseal: Callable[[str], str]) -> StepHeader:
         raise InvalidPayload("message", str(error)) from error
 
 
-def _info_of(work: Work, claim: Claim) -> face.StepInfo:
+def _info_of(work: Work, claim: Claim, token: str) -> face.StepInfo:
     key, header = work.key, work.header
     return face.StepInfo(
         workflow_id=key.workflow_id,
@@ -248,6 +267,7 @@ def _info_of(work: Work, claim: Claim) -> face.StepInfo:
         compensates=str(header.get("compensates") or ""),
         details=claim.details,
         task=work.task,
+        token=encode_token(key, token),
     )
 
 

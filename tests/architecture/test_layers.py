@@ -40,6 +40,8 @@ MAY_IMPORT: dict[str, list[str]] = {
         "orchestrator.sealing.parts",
         # Pure: the instants that a client lists are those that the engine computes.
         "orchestrator.engine.schedule_times",
+        # What comes by a token is worded as a worker words it.
+        "orchestrator.worker.outcomes",
     ],
     "orchestrator.app": [
         *(CORE, "orchestrator.store", "orchestrator.engine", *EDGES),

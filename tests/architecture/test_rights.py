@@ -82,7 +82,7 @@ def stores(port: int) -> dict[str, RedisStore]:
     """The store as each role opens it."""
     return {
         user: RedisStore(connect(url_of(user, port)), direct_queues=True)
-        for user in ("client", "orchestrator", "worker")
+        for user in ("client", "orchestrator", "worker", "completer")
     }
 
 
@@ -171,6 +171,26 @@ def give_the_partition_back(owner: RedisStore) -> None:
     owner.retire_orchestrator("o")
 
 
+def test_completer_ends_a_step_that_its_worker_left(stores: dict[str, RedisStore]) -> None:
+    client, owner, worker = stores["client"], stores["orchestrator"], stores["worker"]
+    body: dict[str, Json] = {"workflow": "order", "args": [], "kwargs": {}}
+    client.start("left-1", request_id="r", body=body)
+    run, at = RunKey(workflow_id="left-1", run=1), KEYS.of_workflow("left-1")
+    assert owner.grant_lease(at, "o", "left", ttl_ms=60_000)
+    sent = StepRow(step=1, attempt=1, heartbeat_ms=60_000)
+    event = StoredEvent(seq=1, data=b"{}", head="aa")
+    commit = Commit(key=run, expected_seq=0, expected_head="", events=[event], steps_sent=[sent])
+    assert owner.commit([("left", commit)]) == [CommitResult.COMMITTED]
+    key = AttemptKey(workflow_id="left-1", run=1, step=1, attempt=1)
+    worker.claim(key, "w/1", ttl_ms=60_000)
+    assert worker.detach(key, "w/1") is ClaimAnswer.GRANTED
+    completer = stores["completer"]
+    assert completer.heartbeat(key, "w/1", {"at": 1}) is ClaimAnswer.GRANTED
+    outcome: dict[str, Json] = {"kind": "completed", "result": 1}
+    assert completer.post_outcome(key, "w/1", outcome) is PostAnswer.POSTED
+    owner.release_lease(at, "left")
+
+
 def read_what_became_of_it(client: RedisStore) -> None:
     row = client.find_row("order-1")
     assert row is not None
@@ -203,6 +223,16 @@ REFUSED = {
         ("SET", LEASE, "me/mine"),
         ("XDEL", INBOX, "1-0"),
         ("LPUSH", "celery", "{}"),
+    ],
+    "completer": [
+        ("XADD", LOG, "99-0", "event", "forged"),
+        ("XRANGE", LOG, "-", "+"),
+        ("HGETALL", ROW),
+        ("SET", LEASE, "me/mine"),
+        ("XRANGE", INBOX, "-", "+"),
+        ("DEL", STEPS),
+        ("LPUSH", "celery", "{}"),
+        ("BRPOP", "celery", "1"),
     ],
     "orchestrator": [
         ("DEL", LOG),

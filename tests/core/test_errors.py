@@ -26,6 +26,7 @@ ERRORS: list[BaseException] = [
     errors.RunExists("w-1", 1, "running"),
     errors.DuplicateRun("w-1", 1, "completed", "reject_duplicate"),
     errors.RunClosed("w-1", 1, "completed"),
+    errors.StepClosed("w-1", 1, 3, 2),
     errors.HistoryFileError("histories/w-1.1.jsonl", 3, "is not JSON"),
     errors.ForbiddenInWorkflow("time.time()", "use workflow.now()"),
     errors.NondeterminismError("w-1", 3, "A", "B", "sagas/order.py:57"),
@@ -46,6 +47,7 @@ ERRORS: list[BaseException] = [
     errors.QueryTimeout("w-1", "count", 500),
     errors.ActivationInterrupted(),
     errors.RunEvicted(),
+    errors.CompleteLater(),
     errors.ContinueAsNew("order", [1], {"more": True}),
 ]
 

@@ -130,6 +130,7 @@ class Node:
             engine_version="test",
             watch=unwatched,
             now_ms=self.store.now_ms,
+            read_step=self.store.read_step,
             **world.more_tools,
         )
         self.local_steps = LocalSteps(self.store, self.local)

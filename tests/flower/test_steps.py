@@ -46,6 +46,14 @@ def test_step_is_retrying_between_attempts_and_scheduled_in_them() -> None:
     assert lines(scheduled(1), attempt_failed(1, 1), again)[1].status == "scheduled"
 
 
+def test_step_that_a_person_holds_back_is_paused_also_after_its_attempt_failed() -> None:
+    paused = e.StepPaused(at_ms=0, step=1, attempt=1, reason="")
+    unpaused = e.StepUnpaused(at_ms=0, step=1, attempt=2)
+    assert lines(scheduled(1), paused)[1].status == "paused"
+    assert lines(scheduled(1), paused, attempt_failed(1, 1))[1].status == "paused"
+    assert lines(scheduled(1), paused, attempt_failed(1, 1), unpaused)[1].status == "scheduled"
+
+
 def test_step_that_gave_up_was_cancelled_or_waits_for_a_person_says_so() -> None:
     for kind, status in (("failed", "failed"), ("timed_out", "failed"), ("cancelled", "cancelled")):
         end = e.StepFailed(at_ms=0, step=1, attempt=1, kind=kind, failure=REFUSED)

@@ -148,6 +148,7 @@ class SimulatedEngine(Engine):
             engine_version="simulation",
             watch=unwatched,
             now_ms=session.now_ms,
+            read_step=session.read_step,
         )
         self._clock = _StoreClock(node.scheduler, session)  # type: ignore[assignment]
         self._owner = Owner(session, self._leases, tools, self._local, settings, clock=self._clock)

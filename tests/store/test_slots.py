@@ -42,6 +42,7 @@ def use_every_script(world: World, workflow_id: str) -> None:
     store.claim(attempt, "one", ttl_ms=LONG_MS)
     store.renew({attempt: "one"}, ttl_ms=LONG_MS)
     store.heartbeat(attempt, "one", 1)
+    store.detach(attempt, "one")
     store.post_outcome(attempt, "one", DONE)
     store.post(workflow_id, Kind.SIGNAL, {"signal": "s"})
     store.answer([Answer(reply_to="reply{1}", body={"ok": 1})])

@@ -5,15 +5,20 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.core.states import StepFact, StepState, next_step_state
-from orchestrator.store.ports import AttemptKey, CommitResult
+from orchestrator.store.ports import AttemptKey, CommitResult, StepRow
 from tests.store.world import DONE, LONG_MS, World
 
-STATES = [StepState.SCHEDULED, StepState.CLAIMED, StepState.CANCELLING, StepState.POSTED]
+STATES = [
+    *(StepState.SCHEDULED, StepState.PAUSED, StepState.CLAIMED),
+    *(StepState.CANCELLING, StepState.POSTED),
+]
 
 
 def bring_to(world: World, state: StepState) -> AttemptKey:
     key = world.send(world.open_run())
-    if state is not StepState.SCHEDULED:
+    if state is StepState.PAUSED:
+        pause(world, key)
+    elif state is not StepState.SCHEDULED:
         world.store.claim(key, "w/1", ttl_ms=LONG_MS)
     if state is StepState.CANCELLING:
         cancel(world, key)
@@ -36,10 +41,23 @@ def cancel(world: World, key: AttemptKey) -> None:
     assert done is CommitResult.COMMITTED
 
 
+def pause(world: World, key: AttemptKey) -> None:
+    done = world.commit(key.run_key, ["pause"], steps_paused=[key.step])
+    assert done is CommitResult.COMMITTED
+
+
+def unpause(world: World, key: AttemptKey) -> None:
+    sent = StepRow(step=key.step, attempt=key.attempt)
+    done = world.commit(key.run_key, ["unpause"], steps_sent=[sent])
+    assert done is CommitResult.COMMITTED
+
+
 FACTS: dict[StepFact, Callable[[World, AttemptKey], None]] = {
     StepFact.CLAIM: claim,
     StepFact.POST: post,
     StepFact.CANCEL: cancel,
+    StepFact.PAUSE: pause,
+    StepFact.UNPAUSE: unpause,
 }
 
 

@@ -49,6 +49,9 @@ class FlakyStore:
         answer: PostAnswer = self._ask("post", lambda: self.inner.post_outcome(key, token, body))
         return answer
 
+    def detach(self, key: AttemptKey, token: str) -> Any:
+        return self._ask("detach", lambda: self.inner.detach(key, token))
+
     def heartbeat(self, key: AttemptKey, token: str, details: Json) -> Any:
         return self._ask("heartbeat", lambda: self.inner.heartbeat(key, token, details))
 

@@ -26,7 +26,7 @@
 -- ARGV[8]  claim_ttl_ms     of steps the owner claims itself
 -- ARGV[9]  status           what the row's becomes; "" leaves it
 -- ARGV[10] indexes          JSON list, the indexes of the run's attributes; "" leaves them
--- Then fifteen lists, each as its number of rows and then the rows:
+-- Then sixteen lists, each as its number of rows and then the rows:
 --   given_up        step, attempt
 --   unposted        step, attempt
 --   unclaimed       step, attempt
@@ -37,6 +37,7 @@
 --   timers_set      due_ms, member
 --   settled         step, attempt
 --   sent            step, attempt, start_to_close_ms, heartbeat_ms, local token or ""
+--   paused          step
 --   resting         step
 --   cancelled       step, rest of the outcome's JSON after '{"attempt":<attempt>,'
 --   messages        index of the queue among KEYS or "0" for the outbox, queue, body
@@ -101,7 +102,8 @@ end
 local first, last = next_list(2)
 for i = first, last, 2 do
     local state = state_of(ARGV[i], ARGV[i + 1])
-    if state ~= "scheduled" and state ~= "claimed" and state ~= "cancelling" then
+    if state ~= "scheduled" and state ~= "paused" and state ~= "claimed"
+        and state ~= "cancelling" then
         return "claimed"
     end
 end
@@ -173,7 +175,7 @@ local function rest(step)
     if attempt then
         end_claim(step, attempt)
         redis.call("HSET", KEYS[5], step .. ".state", "resting")
-        redis.call("HDEL", KEYS[5], step .. ".claim")
+        redis.call("HDEL", KEYS[5], step .. ".claim", step .. ".external")
     end
 end
 
@@ -195,7 +197,7 @@ for i = first, last, 2 do
         end_claim(step, before)
     end
     redis.call("HDEL", KEYS[5],
-        step .. ".attempt", step .. ".state", step .. ".claim",
+        step .. ".attempt", step .. ".state", step .. ".claim", step .. ".external",
         step .. ".start_to_close_ms", step .. ".heartbeat_ms",
         step .. ".details", step .. ".heartbeat_at_ms",
         step .. ".posted_attempt", step .. ".posted_by", step .. ".late_attempt")
@@ -205,11 +207,19 @@ first, last = next_list(5)
 for i = first, last, 5 do
     local step, attempt, locally = ARGV[i], ARGV[i + 1], ARGV[i + 4]
     local before = redis.call("HGET", KEYS[5], step .. ".attempt")
-    -- Sent again: a worker may have claimed it meanwhile, so that its row is left alone.
-    if before ~= attempt then
+    if before == attempt then
+        -- Sent again: a worker may have claimed it meanwhile, so that its row is left alone.
+        local state = redis.call("HGET", KEYS[5], step .. ".state")
+        if state == "paused" then
+            redis.call("HSET", KEYS[5], step .. ".state", "scheduled")
+        elseif state ~= "scheduled" then
+            end_waiting(step, attempt)
+        end
+    else
         if before then
             end_claim(step, before)
-            redis.call("HDEL", KEYS[5], step .. ".claim", step .. ".heartbeat_at_ms")
+            redis.call("HDEL", KEYS[5], step .. ".claim", step .. ".external",
+                step .. ".heartbeat_at_ms")
         end
         redis.call("HSET", KEYS[5], step .. ".attempt", attempt, step .. ".state", "scheduled",
             step .. ".start_to_close_ms", ARGV[i + 2], step .. ".heartbeat_ms", ARGV[i + 3],
@@ -233,6 +243,13 @@ end
 
 first, last = next_list(1)
 for i = first, last do
+    if redis.call("HGET", KEYS[5], ARGV[i] .. ".state") == "scheduled" then
+        redis.call("HSET", KEYS[5], ARGV[i] .. ".state", "paused")
+    end
+end
+
+first, last = next_list(1)
+for i = first, last do
     rest(ARGV[i])
 end
 
@@ -242,7 +259,7 @@ for i = first, last, 2 do
     local found = redis.call("HMGET", KEYS[5], step .. ".attempt", step .. ".state")
     if found[2] == "claimed" then
         redis.call("HSET", KEYS[5], step .. ".state", "cancelling")
-    elseif found[2] == "scheduled" then
+    elseif found[2] == "scheduled" or found[2] == "paused" then
         redis.call("HSET", KEYS[5], step .. ".state", "posted",
             step .. ".posted_attempt", found[1], step .. ".posted_by", "")
         end_waiting(step, found[1])

@@ -20,7 +20,8 @@
 
 local step, attempt, member, token = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local row = redis.call("HMGET", KEYS[1], step .. ".attempt", step .. ".state", step .. ".claim",
-    step .. ".posted_attempt", step .. ".posted_by", step .. ".late_attempt", "open")
+    step .. ".posted_attempt", step .. ".posted_by", step .. ".late_attempt", "open",
+    step .. ".external")
 if not row[1] then
     -- Settled, perhaps by another attempt.  A body that ran under a claim of its own ("<worker>/…")
     -- is told of in the history, as long as the run is open.
@@ -42,6 +43,11 @@ end
 
 if row[4] == attempt and fits(row[5] or "") then
     return "repeated"
+end
+
+-- A detached claim is no longer its worker's, who would call it lost when the process dies.
+if row[8] and row[1] == attempt and token ~= "" and token ~= row[3] and fits(row[3] or "") then
+    return "superseded"
 end
 
 local may_post = false

@@ -38,6 +38,9 @@ from orchestrator.core.external_handle import (
 )
 from orchestrator.core.fan_out import map_step as map
 from orchestrator.core.loop import WorkflowLoop
+from orchestrator.core.permit_face import mutex, rate_limit, semaphore
+from orchestrator.core.permits import Permit
+from orchestrator.core.rates import Rate
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.saga import Saga
 from orchestrator.core.saga import Saga as saga
@@ -52,6 +55,8 @@ from orchestrator.core.waits import as_completed, wait
 
 __all__ = [
     "ExternalWorkflowHandle",
+    "Permit",
+    "Rate",
     "RunInfo",
     "Saga",
     "all_handlers_finished",
@@ -64,6 +69,7 @@ __all__ = [
     "info",
     "logger",
     "map",
+    "mutex",
     "now",
     "on_query",
     "on_signal",
@@ -71,8 +77,10 @@ __all__ = [
     "patched",
     "publish",
     "random",
+    "rate_limit",
     "rng",
     "saga",
+    "semaphore",
     "set_current_details",
     "signal",
     "signals",

@@ -28,6 +28,7 @@ from orchestrator.core.events import (
     ExternalFailed,
     GeneratorOpened,
     Input,
+    PermitGranted,
     RunCancelled,
     RunCompleted,
     RunContinuedAsNew,
@@ -48,6 +49,7 @@ from orchestrator.core.limits import CALLBACKS_PER_ACTIVATION_MAX
 from orchestrator.core.mailbox import Mailbox
 from orchestrator.core.orders import Orders
 from orchestrator.core.patches import Patches
+from orchestrator.core.permits import Permits
 from orchestrator.core.queries import Queries
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.updates import Updates
@@ -82,6 +84,7 @@ class Execution(Orders):
         self.handlers = Handlers()
         self.updates = Updates(self)
         self.externals = Externals(self)
+        self.permits = Permits(self)
         self.conditions = Conditions()
         self.patches = Patches()
         self.random: Random | None = None
@@ -386,6 +389,7 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     UpdateReceived: Execution._update,
     ExternalCompleted: lambda execution, event: execution.externals.settle(event),
     ExternalFailed: lambda execution, event: execution.externals.settle(event),
+    PermitGranted: lambda execution, event: execution.permits.settle(event),
     CancelRequested: Execution._cancel,
     TerminateRequested: Execution._terminate,
 }

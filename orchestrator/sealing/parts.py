@@ -25,6 +25,7 @@ CLEAR = frozenset(
         *("duration_ms", "due_at_ms", "retry_at_ms", "resend", "may_have_run", "decision"),
         *("signal", "signal_id", "update", "update_id", "name", "scheme", "probe", "seed"),
         *("patch", "activation", "deprecated"),
+        *("permit", "key", "limit", "per_ms", "fence", "go_at_ms"),
         # What runs are searched by, which has to be readable.
         *("search_attributes", "attributes"),
     }

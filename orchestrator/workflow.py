@@ -39,8 +39,6 @@ from orchestrator.core.external_handle import (
 from orchestrator.core.fan_out import map_step as map
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.permit_face import mutex, rate_limit, semaphore
-from orchestrator.core.permits import Permit
-from orchestrator.core.rates import Rate
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.saga import Saga
 from orchestrator.core.saga import Saga as saga
@@ -55,8 +53,6 @@ from orchestrator.core.waits import as_completed, wait
 
 __all__ = [
     "ExternalWorkflowHandle",
-    "Permit",
-    "Rate",
     "RunInfo",
     "Saga",
     "all_handlers_finished",

@@ -16,7 +16,6 @@ from orchestrator.core.ledger import Ledger
 from orchestrator.core.values import Json
 from orchestrator.engine.permits import deliver_to_key
 from orchestrator.store.keys import partition_of
-from orchestrator.store.permit_ports import Holder
 from orchestrator.store.ports import Kind, Letter
 from tests.engine.test_crashes import Faulty
 from tests.engine.world import Node, World
@@ -217,28 +216,47 @@ def request_of(id: str, key: str, number: int = 9) -> Letter:
     return Letter(kind=Kind.PERMIT_REQUEST, workflow_id=id, run=1, body=body)
 
 
-@pytest.mark.parametrize("call", ["release_permit", "post", "discard", "note_told"])
+@pytest.mark.parametrize("call", ["commit", "release_permit", "post", "discard", "note_told"])
 @pytest.mark.parametrize("happens", [False, True], ids=["before", "after"])
 def test_a_permit_that_came_too_late_goes_on_although_its_owner_dies(
     call: str, *, happens: bool
 ) -> None:
     world = permits_world()
-    world.start("guarded", id="a")
+    world.start("guarded", "other", id="a")
     world.settle()
-    world.store.request_permit(KEY, Holder(workflow_id="a", run=1, permit=9), limit=1)
-    world.start("guarded", id="b")
-    world.settle()
-    # One commit ends the run and gives back; the grant of its other permit lies behind it.
-    world.post(Kind.TERMINATE, {"reason": "enough", "request_id": "t"}, id="a")
-    late: dict[str, Json] = {"permit": 9, "run": 1, "key": KEY, "kind": "permit", "fence": 99}
-    world.post(Kind.PERMIT, late, id="a")
     world.nodes[0].close()
     world.clock.advance(10_000)
     world.nodes = [Node(world, "shaky", Faulty(world.store, call, 1, happens=happens))]
+    world.post(Kind.TERMINATE, {"reason": "enough", "request_id": "t"}, id="a")
+    # Told while the run is open; taken behind its end.
+    deliver_to_key(world.store, request_of("a", KEY))
     world.settle()
     world.restart()
     world.settle()
-    assert holders(world) == ["b"]
+    assert world.status("a") == "terminated"
+    assert is_forgotten(world)
+    assert is_forgotten(world, "other")
+
+
+async def handing_over() -> None:
+    workflow.continue_as_new(KEY, workflow="guarded")
+
+
+def test_a_permit_of_a_run_that_was_continued_is_not_taken_by_the_run_that_goes_on() -> None:
+    world = permits_world(handing_over)
+    world.start("guarded", id="b")
+    world.settle()
+    world.start("handing_over", id="a")
+    world.settle()
+    assert (world.row("a")["run"], holders(world), waiters(world)) == ("2", ["b"], ["a"])
+    deliver_to_key(world.store, request_of("a", "other", number=1))
+    world.settle()
+    assert is_forgotten(world, "other")
+    assert world.names("a", run=2) == ["RunStarted", "PermitRequested"]
+    world.signal("leave", id="b")
+    world.settle()
+    assert holders(world) == ["a"]
+    assert world.names("a", run=2) == ["RunStarted", "PermitRequested", "PermitGranted"]
 
 
 class Watched:

@@ -14,7 +14,7 @@ from orchestrator import workflow
 from orchestrator.core.errors import ApplicationError
 from orchestrator.core.ledger import Ledger
 from orchestrator.core.values import Json
-from orchestrator.engine.permits import deliver_to_key
+from orchestrator.engine.permits import TO_KEYS, deliver_to_key
 from orchestrator.store.keys import partition_of
 from orchestrator.store.ports import Kind, Letter
 from tests.engine.test_crashes import Faulty
@@ -324,3 +324,47 @@ def test_whatever_happens_no_more_than_the_limit_are_inside_and_all_get_in(seed:
         world.check_chain(id)
     entered = [id for id in asked if id in watched.entered and id not in ended]
     assert [id for id in watched.entered if id not in ended] == entered, "first come, first served"
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_letters_that_are_delivered_again_late_let_nobody_in_twice(seed: int) -> None:
+    """Two owners share the partitions; whatever was a letter once may be delivered once more."""
+    rng = random.Random(seed)
+    world = permits_world()
+    world.nodes.append(Node(world, "two"))
+    watched = Watched(world, 2)
+    letters: list[Letter] = []
+    read_letters = world.store.read_letters
+
+    def noted(partition: int, *, count: int) -> list[tuple[str, Letter]]:
+        found = read_letters(partition, count=count)
+        letters.extend(letter for _, letter in found)
+        return found
+
+    world.store.read_letters = noted  # type: ignore[method-assign]
+    asked = [f"run-{number}" for number in range(10)]
+    for id in asked:
+        world.start("pooled", 2, id=id)
+        world.settle()
+    for step in range(120):
+        again = rng.choice(letters)
+        if again.kind in TO_KEYS and rng.random() < 0.5:
+            deliver_to_key(world.store, again)
+        if rng.random() < 0.3:
+            world.signal("leave", id=rng.choice(asked))
+        if rng.random() < 0.05:
+            body: dict[str, Json] = {"reason": "chance", "request_id": f"r{step}"}
+            world.post(Kind.TERMINATE, body, id=rng.choice(asked))
+        rng.choice(world.nodes).try_turn()
+        watched.look(asked)
+    for id in asked:
+        world.signal("leave", id=id)
+    for _ in range(100):
+        rng.choice(world.nodes).try_turn()
+        watched.look(asked)
+    world.settle()
+    assert {world.status(id) for id in asked} <= {"completed", "terminated"}
+    assert is_forgotten(world, "pool")
+    for id in asked:
+        assert world.names(id).count("PermitGranted") <= 1
+        world.check_chain(id)

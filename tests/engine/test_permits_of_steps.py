@@ -1,9 +1,11 @@
 """Steps that wait for a permit or for a slot: how many are under way, and when they go."""
 
+import re
+import textwrap
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -11,6 +13,7 @@ from orchestrator import Rate, workflow
 from orchestrator.core import events as e
 from orchestrator.core.failure import Failure
 from orchestrator.store.ports import ClaimAnswer, Kind
+from tests.architecture.tree import ROOT
 from tests.engine.test_crashes import Faulty
 from tests.engine.world import QUEUE, Node, World
 
@@ -128,3 +131,26 @@ def test_a_slot_is_given_once_whatever_call_gets_no_answer(
             assert world.names(id).count("PermitGranted") == 1
             world.check_chain(id)
         world.close()
+
+
+async def report() -> None:
+    """Stands for a child."""
+
+
+def test_the_program_of_the_document_runs() -> None:
+    found = re.search(r"```python\n(.*?)```", (ROOT / "docs/limits.md").read_text(), re.DOTALL)
+    assert found is not None
+    imports, _, body = found[1].partition("\n\n")
+    source = f"{imports}\nasync def documented():\n{textwrap.indent(body, '    ')}"
+    tasks = ("debit", "train", "send")
+    names: dict[str, Any] = {**{name: name for name in tasks}, "report": "report", "mail": 1}
+    exec(compile(source, "docs/limits.md", "exec"), names)
+    world = World(names["documented"], report)
+    for name in tasks:
+        world.tasks[name] = lambda *_args, **_kwargs: None
+    world.start("documented")
+    world.settle()
+    assert world.status() == "completed"
+    keys = [one.key for one in world.events() if isinstance(one, e.PermitRequested)]
+    assert keys == ["account-42", "reports", "gpu", "mail", "crawl"]
+    assert [task for task, _, _ in world.ran] == list(tasks)

@@ -21,6 +21,7 @@ from orchestrator.core.events import (
     StepScheduled,
     TimerStarted,
 )
+from orchestrator.core.ledger import Ledger
 from orchestrator.core.limits import PERMIT_KEY_CHARS_MAX, PERMITS_MAX, RATE_MAX
 from orchestrator.core.options import StepOptions
 from tests.core.driver import Driver, kinds
@@ -255,6 +256,28 @@ def test_who_is_cancelled_before_his_slot_gives_the_permit_of_the_step_back(driv
     grant(run, 1)
     grant(run, 2, in_ms=30)
     assert kinds(run.cancel()) == ["TimerCancelled", "PermitReleased", "RunCancelled"]
+
+
+def test_a_slot_is_nothing_to_give_back_once_it_is_there_and_a_permit_is(drive: Drive) -> None:
+    async def both() -> None:
+        await workflow.rate_limit("mail", 10, SECOND)
+        async with workflow.mutex("k"):
+            await workflow.signal("leave")
+
+    def outstanding() -> list[tuple[int, bool]]:
+        ledger = Ledger()
+        for event in run.history:
+            ledger.apply(event)
+        return [(number, entry.is_granted) for number, entry in ledger.permits.items()]
+
+    run = drive(both)
+    assert outstanding() == [(1, False)]
+    grant(run, 1)
+    assert outstanding() == [(2, False)]
+    grant(run, 2)
+    assert outstanding() == [(2, True)]
+    run.signal("leave")
+    assert outstanding() == []
 
 
 # --- what may stand there ------------------------------------------------------------------------

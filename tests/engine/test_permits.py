@@ -368,3 +368,31 @@ def test_letters_that_are_delivered_again_late_let_nobody_in_twice(seed: int) ->
     for id in asked:
         assert world.names(id).count("PermitGranted") <= 1
         world.check_chain(id)
+
+
+async def later() -> None:
+    await workflow.signal("begin")
+    async with workflow.mutex(KEY):
+        await workflow.signal("leave")
+
+
+def test_an_owner_that_slept_over_the_request_does_not_give_the_permit_back() -> None:
+    world = World(later)
+    world.start("later", id="a")
+    world.settle()
+    asleep, awake = world.nodes[0], Node(world, "two")
+    world.clock.advance(10_000)
+    awake.turn()
+    world.signal("begin", id="a")
+    awake.turn()
+    assert holders(world) == ["a"]
+    assert world.names("a")[-1] == "PermitRequested", "the grant lies in the inbox"
+    # It still thinks that the run, which it has in memory, asked for nothing.
+    asleep.owner.cycle(block_ms=0)
+    asleep.owner.cycle(block_ms=0)
+    assert holders(world) == ["a"]
+    world.nodes = [awake]
+    world.clock.advance(10_000)  # Until the other one no longer counts for the fair shares.
+    world.settle()
+    assert world.names("a")[-1] == "PermitGranted"
+    assert holders(world) == ["a"]

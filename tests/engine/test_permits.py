@@ -396,3 +396,59 @@ def test_an_owner_that_slept_over_the_request_does_not_give_the_permit_back() ->
     world.settle()
     assert world.names("a")[-1] == "PermitGranted"
     assert holders(world) == ["a"]
+
+
+async def inside_and_on() -> None:
+    async with workflow.mutex(KEY):
+        await workflow.signal("leave")
+        workflow.continue_as_new()
+
+
+def test_who_continues_as_new_inside_his_block_asks_again_behind_the_others() -> None:
+    world = permits_world(inside_and_on)
+    world.start("inside_and_on", id="a")
+    world.settle()
+    world.start("guarded", id="b")
+    world.settle()
+    world.signal("leave", id="a")
+    world.settle()
+    assert (holders(world), waiters(world)) == (["b"], ["a"])
+    assert world.names("a")[-2:] == ["PermitReleased", "RunContinuedAsNew"]
+
+
+def test_a_blocked_run_keeps_its_permit_until_it_is_ended() -> None:
+    world = permits_world()
+    for id in ("a", "b"):
+        world.start("guarded", id=id)
+        world.settle()
+
+    async def guarded(key: str = KEY) -> int:
+        return await workflow.step("another")
+
+    world.deploy(guarded)
+    world.restart()
+    world.signal("leave", id="a")
+    world.settle()
+    assert (world.status("a"), holders(world), waiters(world)) == ("blocked", ["a"], ["b"])
+    world.post(Kind.TERMINATE, {"reason": "enough", "request_id": "t"}, id="a")
+    world.settle()
+    assert (world.status("a"), holders(world)) == ("terminated", ["b"])
+
+
+async def undoing() -> None:
+    async with workflow.mutex(KEY), workflow.saga() as saga:
+        await saga.step("do", undo="undo")
+        await workflow.signal("leave")
+
+
+def test_a_terminated_run_keeps_its_permit_until_its_compensations_are_through() -> None:
+    world = permits_world(undoing)
+    world.tasks.update(do=lambda: None, undo=lambda: None)
+    for workflow_name, id in (("undoing", "a"), ("guarded", "b")):
+        world.start(workflow_name, id=id)
+        world.settle()
+    world.post(Kind.TERMINATE, {"reason": "enough", "request_id": "t"}, id="a")
+    world.turn()
+    assert (world.status("a"), holders(world)) == ("compensating", ["a"])
+    world.settle()
+    assert (world.status("a"), holders(world)) == ("terminated", ["b"])

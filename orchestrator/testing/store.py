@@ -14,6 +14,7 @@ from orchestrator.core.limits import BLOB_BYTES_MAX
 from orchestrator.core.values import Json, canonical, digest
 from orchestrator.store.clocks import ManualClock
 from orchestrator.store.memory import MemoryStore
+from orchestrator.store.permit_ports import PermitState
 from orchestrator.store.ports import AttemptKey, ClaimAnswer, RunKey, StoredEvent
 
 #: One: so what was started first is worked on first.
@@ -78,6 +79,11 @@ class EnvironmentStore(MemoryStore):
         """See `ClientStore.list_runs`."""
         self._look()
         return super().list_runs(open=open, closed=closed, count=count)
+
+    def read_permits(self, key: str) -> PermitState:
+        """See `PermitStore.read_permits`."""
+        self._look()
+        return super().read_permits(key)
 
     def wait_for_answer(
         self, workflow_id: str, reply_to: str, *, wait_ms: int

@@ -86,22 +86,25 @@ class Saga:
         if not OPTION_NAMES.isdisjoint(kwargs):
             options, kwargs = split_options(kwargs)
         hold = await execution.permits.taken_for(options)
-        if record.state not in (SagaState.OPEN, SagaState.COMMITTED) and not execution.loop.is_shut:
+        try:
+            if record.state is SagaState.COMMITTED:
+                options = replace(options or StepOptions(), until_done=True)
+                if not names_retry:
+                    options = replace(options, retry=RETRY_UNTIL_DONE)
+            elif record.state is not SagaState.OPEN and not execution.loop.is_shut:
+                raise UsageError(f"saga {record.number} takes no more steps: its block was left")
+            order = order_of(execution.definition.codec, task, args, kwargs, options)
+            undoing = None if undo is None else _undo_of(undo, undo_retry)
+            ordered = execution.order_step(
+                order,
+                saga=record.number,
+                undo=undoing.task if undoing is not None else None,
+                follower=record if hold is None else Both(record, hold),
+            )
+        except BaseException:
             if hold is not None:
                 hold.give_back()
-            raise UsageError(f"saga {record.number} takes no more steps: its block was left")
-        if record.state is SagaState.COMMITTED:
-            options = replace(options or StepOptions(), until_done=True)
-            if not names_retry:
-                options = replace(options, retry=RETRY_UNTIL_DONE)
-        order = order_of(execution.definition.codec, task, args, kwargs, options)
-        undoing = None if undo is None else _undo_of(undo, undo_retry)
-        ordered = execution.order_step(
-            order,
-            saga=record.number,
-            undo=undoing.task if undoing is not None else None,
-            follower=record if hold is None else Both(record, hold),
-        )
+            raise
         if not execution.loop.is_shut:
             # What code orders while it is unwound is forgotten: the end must not wait for it.
             record.add(ordered, undoing)

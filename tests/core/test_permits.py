@@ -192,6 +192,20 @@ def test_a_limited_step_of_a_saga_is_undone_like_any_other(drive: Drive) -> None
     assert kinds(run.complete(3)) == ["CompensationCompleted", "RunFailed"]
 
 
+def test_a_step_of_a_saga_that_cannot_be_ordered_gives_its_permit_back(drive: Drive) -> None:
+    async def trip() -> str:
+        async with workflow.saga() as saga:
+            try:
+                await saga.step("flight", object(), concurrency_key="airline")
+            except TypeError:
+                await workflow.signal("end")
+        return "no flight"
+
+    run = drive(trip)
+    assert kinds(grant(run, 1)) == ["PermitReleased"]
+    run.signal("end")
+
+
 def test_each_item_of_a_map_has_a_permit_of_its_own(drive: Drive) -> None:
     async def mapped() -> Any:
         return await workflow.map("t", range(3), concurrency_key="gpu", concurrency_limit=2)

@@ -423,7 +423,7 @@ def test_a_blocked_run_keeps_its_permit_until_it_is_ended() -> None:
         world.settle()
 
     async def guarded(key: str = KEY) -> int:
-        return await workflow.step("another")
+        return int(await workflow.step("another"))
 
     world.deploy(guarded)
     world.restart()

@@ -67,12 +67,15 @@ if TYPE_CHECKING:
     from orchestrator.core.errors import WorkflowUpdateRejected as WorkflowUpdateRejected
     from orchestrator.core.failure import Failure as Failure
     from orchestrator.core.options import StepOptions as StepOptions
+    from orchestrator.core.permits import Permit as Permit
+    from orchestrator.core.rates import Rate as Rate
     from orchestrator.core.retry import RETRY_UNTIL_DONE as RETRY_UNTIL_DONE
     from orchestrator.core.retry import Retry as Retry
     from orchestrator.replaying.replayer import Replayer as Replayer
     from orchestrator.sealing.aes_gcm import EncryptionCodec as EncryptionCodec
     from orchestrator.sealing.codec import PayloadCodec as PayloadCodec
     from orchestrator.sealing.keyring import Keyring as Keyring
+    from orchestrator.store.permit_ports import PermitState as PermitState
 
 __version__ = "0.1.0"
 
@@ -111,6 +114,9 @@ _HOMES = {
     "Keyring": "orchestrator.sealing.keyring",
     "PayloadCodec": "orchestrator.sealing.codec",
     "StepOptions": "orchestrator.core.options",
+    "Permit": "orchestrator.core.permits",
+    "PermitState": "orchestrator.store.permit_ports",
+    "Rate": "orchestrator.core.rates",
     "RETRY_UNTIL_DONE": "orchestrator.core.retry",
     "Retry": "orchestrator.core.retry",
     "Replayer": "orchestrator.replaying.replayer",
@@ -172,7 +178,10 @@ __all__ = [
     "PayloadCodec",
     "PayloadSealed",
     "PayloadTooLarge",
+    "Permit",
+    "PermitState",
     "QueryTimeout",
+    "Rate",
     "RecordedHistory",
     "Replayer",
     "Retry",

@@ -48,6 +48,7 @@ from orchestrator.client.workflow import Workflow
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
 from orchestrator.core.limits import BATCH_RPS_DEFAULT
+from orchestrator.core.rates import checked_key
 from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.engine.ports import ErasableBlobs
 from orchestrator.payloads import PydanticCodec
@@ -55,6 +56,7 @@ from orchestrator.sealing import housekeeping
 from orchestrator.sealing.codec import KeyedCodec, PayloadCodec
 from orchestrator.sealing.seal import Seal
 from orchestrator.store.connect import blocking_twin, connect, connect_async
+from orchestrator.store.permit_ports import PermitState
 from orchestrator.store.redis import RedisStore
 from orchestrator.worker import install
 from orchestrator.worker.protocol import StepProtocol
@@ -358,6 +360,15 @@ class Orchestrator:
             needs_relay=not self.sends_directly,
             seal=seal.event if seal else None,
         )
+
+    def permits(self, key: str) -> PermitState:
+        """Return who holds permits of a key, who waits for one, and the slots of its rate.
+
+        Raises:
+            UsageError: No such key can be.
+            StoreUnavailable: No answer.
+        """
+        return self.store.read_permits(checked_key(key))
 
     # --- keys of payloads ------------------------------------------------------------------------
 

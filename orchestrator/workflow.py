@@ -38,6 +38,7 @@ from orchestrator.core.external_handle import (
 )
 from orchestrator.core.fan_out import map_step as map
 from orchestrator.core.loop import WorkflowLoop
+from orchestrator.core.permit_face import mutex, rate_limit, semaphore
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.saga import Saga
 from orchestrator.core.saga import Saga as saga
@@ -65,6 +66,7 @@ __all__ = [
     "info",
     "logger",
     "map",
+    "mutex",
     "now",
     "on_query",
     "on_signal",
@@ -72,8 +74,10 @@ __all__ = [
     "patched",
     "publish",
     "random",
+    "rate_limit",
     "rng",
     "saga",
+    "semaphore",
     "set_current_details",
     "side_effect",
     "signal",

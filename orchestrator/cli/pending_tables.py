@@ -1,4 +1,4 @@
-"""What an open run waits for, as its history tells: steps, children and timers."""
+"""What an open run waits for, as its history tells: steps, children, timers and permits."""
 
 from collections.abc import Sequence
 
@@ -45,7 +45,17 @@ def pending_json(history: Sequence[HistoryEvent]) -> dict[str, Json]:
         }
         for number, due_at_ms in sorted(ledger.timers.items())
     ]
-    return {"steps": steps, "children": children, "timers": timers}
+    permits: list[Json] = [
+        {
+            "permit": number,
+            "key": entry.requested.key,
+            "kind": entry.requested.kind,
+            "state": "held" if entry.is_granted else "waiting",
+            "since": instant(entry.requested.at_ms).isoformat(),
+        }
+        for number, entry in sorted(ledger.permits.items())
+    ]
+    return {"steps": steps, "children": children, "timers": timers, "permits": permits}
 
 
 def print_pending(console: Console, history: Sequence[HistoryEvent]) -> None:
@@ -68,6 +78,10 @@ def print_pending(console: Console, history: Sequence[HistoryEvent]) -> None:
     for number, due_at_ms in sorted(ledger.timers.items()):
         due = moment(instant(due_at_ms))
         table.add_row(f"timer {number}", "waiting", due, Text(summaries.get(number, "")))
+    for number, permit in sorted(ledger.permits.items()):
+        state, asked = "held" if permit.is_granted else "waiting", permit.requested
+        since = moment(instant(asked.at_ms))
+        table.add_row(f"permit {number}", state, since, Text(f"{asked.kind} {asked.key}"))
     if table.row_count:
         console.print()
         console.print(table)

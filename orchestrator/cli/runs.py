@@ -19,6 +19,7 @@ from orchestrator.cli.finding import count, describe, list_, reindex
 from orchestrator.cli.keys import rotate_keys, shred
 from orchestrator.cli.lineage import lineage
 from orchestrator.cli.pending_tables import print_pending
+from orchestrator.cli.permits import permits
 from orchestrator.cli.replays import export, replay
 from orchestrator.cli.schedules import schedule
 from orchestrator.cli.start_options import said_options, settings_of
@@ -249,6 +250,7 @@ def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bo
 workflow.add_command(lineage)
 workflow.add_command(shred)
 workflow.add_command(rotate_keys)
+workflow.add_command(permits)
 workflow.add_command(export)
 workflow.add_command(replay)
 workflow.add_command(check)

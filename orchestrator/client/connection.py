@@ -24,10 +24,11 @@ from orchestrator.client.port import (
 from orchestrator.client.session import Session
 from orchestrator.core.definition import Codec, WorkflowDefinition
 from orchestrator.engine.ports import BlobStore
+from orchestrator.store.permit_ports import PermitStore
 from orchestrator.store.ports import KeyStore, OwnerStore, WorkerStore
 
 
-class Store(BlockingStore, OwnerStore, WorkerStore, KeyStore, Protocol):
+class Store(BlockingStore, OwnerStore, WorkerStore, KeyStore, PermitStore, Protocol):
     """Everything a store does, for everybody."""
 
 

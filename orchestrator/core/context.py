@@ -22,6 +22,7 @@ from orchestrator.core.limits import (
 )
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.options import CANCELLATIONS, Cancellation, StepOptions
+from orchestrator.core.rates import Rate
 from orchestrator.core.retry import Retry
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.search_attributes import checked_text
@@ -66,6 +67,9 @@ class StepSettings(TypedDict, total=False):
     local: bool
     summary: str
     cancellation: Cancellation | None
+    concurrency_key: str | None
+    concurrency_limit: int | None
+    rate_limit: Rate | None
 
 
 class StepCall:
@@ -149,6 +153,9 @@ _OPTION_TYPES: dict[str, type] = {
     "local": bool,
     "summary": str,
     "cancellation": str,
+    "concurrency_key": str,
+    "concurrency_limit": int,
+    "rate_limit": Rate,
     **dict.fromkeys(
         ("schedule_to_start", "start_to_close", "schedule_to_close", "heartbeat"), timedelta
     ),
@@ -164,7 +171,8 @@ async def run_step(
     """Order a step and wait for it; see `StepCall`."""
     execution = current("step()")
     order = order_of(execution.definition.codec, task, args, kwargs, options)
-    return await outcome_of(execution, execution.order_step(order))
+    hold = await execution.permits.taken_for(options)
+    return await outcome_of(execution, execution.order_step(order, follower=hold))
 
 
 async def outcome_of(execution: Execution, ordered: Step) -> Any:

@@ -198,6 +198,18 @@ class ExternalFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PermitGranted(Event):
+    """A permit is the run's, or a slot of a rate: from `go_at_ms` on it may go; see `core.permits`.
+
+    `fence` grows with each permit of a key; a slot has none.
+    """
+
+    permit: int
+    fence: int = 0
+    go_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested(Event):
     """Somebody asks the run to stop; its code may clean up."""
 
@@ -233,6 +245,7 @@ Input: TypeAlias = Union[
     UpdateReceived,
     ExternalCompleted,
     ExternalFailed,
+    PermitGranted,
     CancelRequested,
     TerminateRequested,
     RunTimedOut,
@@ -435,6 +448,24 @@ class ExternalResultAwaited(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PermitRequested(Event):
+    """The workflow asks for a permit of `key` ("permit"), or for a slot of its rate ("rate")."""
+
+    permit: int
+    key: str
+    kind: str
+    limit: int = _untold(1)
+    per_ms: int = _untold(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitReleased(Event):
+    """The workflow gives a permit back, or no longer waits for it."""
+
+    permit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompensationStarted(Event):
     """A saga begins to undo `steps`, in this order."""
 
@@ -543,6 +574,8 @@ Command: TypeAlias = Union[
     ExternalSignalSent,
     ExternalCancelSent,
     ExternalResultAwaited,
+    PermitRequested,
+    PermitReleased,
     CompensationStarted,
     CompensationCompleted,
     SagaCommitted,

@@ -29,6 +29,7 @@ from orchestrator.core.events import (
     ExternalFailed,
     GeneratorOpened,
     Input,
+    PermitGranted,
     RunCancelled,
     RunCompleted,
     RunContinuedAsNew,
@@ -50,6 +51,7 @@ from orchestrator.core.limits import CALLBACKS_PER_ACTIVATION_MAX
 from orchestrator.core.mailbox import Mailbox
 from orchestrator.core.orders import Orders
 from orchestrator.core.patches import Patches
+from orchestrator.core.permits import Permits
 from orchestrator.core.queries import Queries
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.updates import Updates
@@ -84,6 +86,7 @@ class Execution(Orders):
         self.handlers = Handlers()
         self.updates = Updates(self)
         self.externals = Externals(self)
+        self.permits = Permits(self)
         self.conditions = Conditions()
         self.patches = Patches()
         #: Values asked for so far, and those that a history has for what is replayed, by number.
@@ -399,6 +402,7 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     UpdateReceived: Execution._update,
     ExternalCompleted: lambda execution, event: execution.externals.settle(event),
     ExternalFailed: lambda execution, event: execution.externals.settle(event),
+    PermitGranted: lambda execution, event: execution.permits.settle(event),
     CancelRequested: Execution._cancel,
     TerminateRequested: lambda x, event: x._stop(RunTerminated(at_ms=0, reason=event.reason)),
     RunTimedOut: lambda x, event: x._stop(RunFailed(at_ms=0, failure=failure_of_timeout(event))),

@@ -63,6 +63,14 @@ class ChildEntry:
     is_cancel_requested: bool = False
 
 
+@dataclass(slots=True)
+class PermitEntry:
+    """A permit that the run waits for, or holds; a slot of a rate until it is given."""
+
+    requested: e.PermitRequested
+    is_granted: bool = False
+
+
 def _move_step(entry: StepEntry, fact: StepFact) -> None:
     state = next_step_state(entry.state, fact)
     assert state is not None, f"{fact.value} is not possible in state {entry.state.value}"
@@ -90,6 +98,8 @@ class Ledger:
     updates: dict[str, e.UpdateReceived] = field(default_factory=dict)
     #: What was asked of other runs and is not answered yet.
     externals: dict[int, e.Event] = field(default_factory=dict)
+    #: What the run has to give back; and the slots of rates that it waits for.
+    permits: dict[int, PermitEntry] = field(default_factory=dict)
     #: Who is told of this run's end, beside its parent.
     watchers: list[dict[str, Json]] = field(default_factory=list)
     request_ids: set[str] = field(default_factory=set)
@@ -207,6 +217,12 @@ class Ledger:
                 self.externals[event.external] = event
             case e.ExternalCompleted() | e.ExternalFailed():
                 self.externals.pop(event.external, None)
+            case e.PermitRequested():
+                self.permits[event.permit] = PermitEntry(event)
+            case e.PermitGranted():
+                self._grant(event)
+            case e.PermitReleased():
+                self.permits.pop(event.permit, None)
             case e.WatcherAdded():
                 self.watchers.append(event.watcher)
             case e.CancelRequested():
@@ -263,9 +279,18 @@ class Ledger:
             case _:
                 raise AssertionError(f"the ledger does not know {type(event).__name__}")
 
+    def _grant(self, event: e.PermitGranted) -> None:
+        entry = self.permits.get(event.permit)
+        if entry is None:
+            return
+        entry.is_granted = True
+        if entry.requested.kind == "rate":
+            del self.permits[event.permit]
+
     def _close(self, fact: RunFact, event: e.Event) -> None:
         self._move(fact)
         self.ending = event
         self.steps.clear()
         self.timers.clear()
         self.children.clear()
+        self.permits.clear()

@@ -129,6 +129,16 @@ SCHEDULE_SEARCH_MAX = 10_000
 
 #: The longest time-out of a run, and the longest delay of one: beyond, it is a slip of units.
 RUN_TIMEOUT_MS_MAX = 10 * 366 * 24 * 3_600_000
+#: Characters of a key of permits or of a rate: it is part of keys of the store.
+PERMIT_KEY_CHARS_MAX = 200
+#: Permits of one key at a time: every request of the key looks at all that hold one.
+PERMITS_MAX = 1_000
+#: Slots of a rate in one stretch of time, which are kept for as long, and the stretch: 31 days.
+RATE_MAX = 10_000
+RATE_PER_MS_MAX = 31 * 86_400_000
+#: A slot is remembered so long, so that a request that is delivered twice takes one: more than an
+#: orchestrator takes to deliver a second time what another one has delivered.
+RATE_REMEMBERED_MS = 60_000
 
 #: A query's answer waits this long for its reader.
 ANSWER_TTL_MS = 60_000
@@ -142,6 +152,7 @@ REJECTED_SIGNALS_MAX = 10_000
 
 assert MAP_PARALLEL_DEFAULT <= MAP_PARALLEL_MAX < COMMANDS_PER_ACTIVATION_MAX
 assert RENEWALS_PER_TTL * LEASE_RENEW_INTERVAL_MS <= LEASE_TTL_MS
+assert RATE_REMEMBERED_MS > 2 * LEASE_TTL_MS
 assert RENEWALS_PER_TTL * CLAIM_RENEW_INTERVAL_MS <= CLAIM_TTL_MS
 #: What an owner may do between two chances to renew, when a renewal has just become due.
 assert (

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, get_args
 
+from orchestrator.core.errors import UsageError
 from orchestrator.core.limits import SUMMARY_BYTES_MAX
+from orchestrator.core.rates import Rate, checked_key, checked_permits
 from orchestrator.core.retry import Retry
 from orchestrator.core.search_attributes import checked_text
 from orchestrator.core.values import Json
@@ -45,11 +47,17 @@ class StepOptions:
             it to stop and does not wait, "wait" asks and waits for its end, "abandon" lets it go
             on for as long as the run is open.  Unlike the others it decides what a run orders:
             other code for open runs changes their commands.
+        concurrency_key: The step is ordered once the run holds a permit of this key, which it gives
+            back when the step has settled; see `workflow.semaphore`.  Not recorded with the step:
+            the permit has events of its own, which are part of what a run orders.
+        concurrency_limit: How many may hold one at a time; 1 unless given.
+        rate_limit: The step is ordered once this rate lets it; see `workflow.rate_limit`.
         until_done: Never given up: after its last attempt the step is parked, for a person.
         summary: One line for people; recorded beside the options.
 
     Raises:
-        UsageError, PayloadTooLarge: The summary is no text, or beyond its bound.
+        UsageError, PayloadTooLarge: The summary is no text, or beyond its bound; a key or a limit
+            that cannot be.
     """
 
     queue: str | None = None
@@ -61,11 +69,20 @@ class StepOptions:
     heartbeat: timedelta | None = None
     local: bool = False
     cancellation: Cancellation = "try"
+    concurrency_key: str | None = None
+    concurrency_limit: int | None = None
+    rate_limit: Rate | None = None
     until_done: bool = False
     summary: str = ""
 
     def __post_init__(self) -> None:
         checked_text("summary of a step", self.summary, SUMMARY_BYTES_MAX)
+        if self.concurrency_key is not None:
+            checked_key(self.concurrency_key)
+        if self.concurrency_limit is not None:
+            checked_permits(self.concurrency_limit)
+            if self.concurrency_key is None:
+                raise UsageError("concurrency_limit= limits a key: give concurrency_key= as well")
 
     @property
     def schedule_to_start_ms(self) -> int:

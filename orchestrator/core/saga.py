@@ -21,6 +21,7 @@ from orchestrator.core.context import current, outcome_of, split_options
 from orchestrator.core.errors import RunEvicted, UsageError
 from orchestrator.core.execution import Execution
 from orchestrator.core.options import StepOptions
+from orchestrator.core.permits import Both
 from orchestrator.core.retry import RETRY_UNTIL_DONE, Retry
 from orchestrator.core.steps import OPTION_NAMES, function_of, order_of, takes_result, task_name
 
@@ -80,24 +81,30 @@ class Saga:
         execution, record = self._record()
         if current("saga") is not execution:
             raise UsageError("this saga belongs to another run")
-        if record.state not in (SagaState.OPEN, SagaState.COMMITTED) and not execution.loop.is_shut:
-            raise UsageError(f"saga {record.number} takes no more steps: its block was left")
-        names_retry = kwargs.get("retry") is not None
         options: StepOptions | None = None
+        names_retry = kwargs.get("retry") is not None
         if not OPTION_NAMES.isdisjoint(kwargs):
             options, kwargs = split_options(kwargs)
-        if record.state is SagaState.COMMITTED:
-            options = replace(options or StepOptions(), until_done=True)
-            if not names_retry:
-                options = replace(options, retry=RETRY_UNTIL_DONE)
-        order = order_of(execution.definition.codec, task, args, kwargs, options)
-        undoing = None if undo is None else _undo_of(undo, undo_retry)
-        ordered = execution.order_step(
-            order,
-            saga=record.number,
-            undo=undoing.task if undoing is not None else None,
-            follower=record,
-        )
+        hold = await execution.permits.taken_for(options)
+        try:
+            if record.state is SagaState.COMMITTED:
+                options = replace(options or StepOptions(), until_done=True)
+                if not names_retry:
+                    options = replace(options, retry=RETRY_UNTIL_DONE)
+            elif record.state is not SagaState.OPEN and not execution.loop.is_shut:
+                raise UsageError(f"saga {record.number} takes no more steps: its block was left")
+            order = order_of(execution.definition.codec, task, args, kwargs, options)
+            undoing = None if undo is None else _undo_of(undo, undo_retry)
+            ordered = execution.order_step(
+                order,
+                saga=record.number,
+                undo=undoing.task if undoing is not None else None,
+                follower=record if hold is None else Both(record, hold),
+            )
+        except BaseException:
+            if hold is not None:
+                hold.give_back()
+            raise
         if not execution.loop.is_shut:
             # What code orders while it is unwound is forgotten: the end must not wait for it.
             record.add(ordered, undoing)

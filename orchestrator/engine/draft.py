@@ -238,5 +238,10 @@ class Draft:
     def is_empty(self) -> bool:
         """Whether there is nothing to commit; inbox entries may still have to go."""
         return not (
-            self.events or self.timers_set or self.timers_removed or self.given_up or self.fields
+            self.events
+            or self.timers_set
+            or self.timers_removed
+            or self.given_up
+            or self.fields
+            or self.letters
         )

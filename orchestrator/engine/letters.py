@@ -3,7 +3,8 @@
 LE1  A letter lies in its writer's partition from the commit that wrote it until it is delivered.
 LE2  One that is delivered twice, after a crash in between, changes nothing the second time: a start
      knows its request, a child's end is no longer waited for, a stop names the child it is for, and
-    a signal has the id that its sender's run and number give it.
+    a signal has the id that its sender's run and number give it; a permit is asked for, and given
+    back, under the run's number of it.
 """
 
 import logging
@@ -11,6 +12,8 @@ from typing import Protocol
 
 from orchestrator.core.failure import Failure
 from orchestrator.engine.externals import answer_undelivered
+from orchestrator.engine.permits import TO_KEYS, deliver_to_key
+from orchestrator.store.permit_ports import PermitStore
 from orchestrator.store.ports import (
     ClientStore,
     Kind,
@@ -26,7 +29,7 @@ _BATCH_MAX = 200
 _REFUSALS = (StartAnswer.EXISTS, StartAnswer.BARRED)
 
 
-class LetterStore(OwnerStore, ClientStore, Protocol):
+class LetterStore(OwnerStore, ClientStore, PermitStore, Protocol):
     """The store as the delivery needs it."""
 
 
@@ -40,6 +43,8 @@ def deliver(store: LetterStore, partition: int) -> bool:
     for _, letter in entries:
         if letter.kind is Kind.START:
             _start(store, letter)
+        elif letter.kind in TO_KEYS:
+            deliver_to_key(store, letter)
         else:
             _post(store, letter)
     store.ack_letters(partition, [entry_id for entry_id, _ in entries])

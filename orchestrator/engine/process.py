@@ -30,6 +30,7 @@ from orchestrator.engine.relay import OutboxRelay
 from orchestrator.engine.settings import EngineSettings
 from orchestrator.engine.turn import Tools
 from orchestrator.engine.watchdog import Watchdog
+from orchestrator.store.permit_ports import PermitStore
 from orchestrator.store.ports import ClientStore, OwnerStore, RunKey, WorkerStore
 
 logger = logging.getLogger("orchestrator.engine")
@@ -40,7 +41,7 @@ _BACK_OFF_S = 0.2
 _BACK_OFF_S_MAX = 2.0
 
 
-class EngineStore(OwnerStore, WorkerStore, ClientStore, Protocol):
+class EngineStore(OwnerStore, WorkerStore, ClientStore, PermitStore, Protocol):
     """The store as the engine needs it: for its partitions, its local steps and the door."""
 
 

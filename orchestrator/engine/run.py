@@ -32,6 +32,7 @@ from orchestrator.engine.draft import Draft
 from orchestrator.engine.endings import fields_of_end, outcome_of
 from orchestrator.engine.externals import Externals
 from orchestrator.engine.mail import Mail
+from orchestrator.engine.permits import RunPermits, is_of_another_run
 from orchestrator.engine.questions import Questions
 from orchestrator.engine.references import as_recorded, with_values
 from orchestrator.engine.schedule_answers import times_computed
@@ -77,6 +78,7 @@ class LiveRun:
         self._mail = Mail(self._turn, self._externals)
         self._attempts = Attempts(self._turn)
         self._children = Children(self._turn)
+        self._permits = RunPermits(self._turn)
         self.questions = Questions(self._turn, lambda: self._execution)
         self._execution: Execution | None = None
         self._published: bytes | None = None
@@ -93,6 +95,7 @@ class LiveRun:
             Kind.UPDATE: self._mail.update,
             Kind.WATCH: self._externals.watch,
             Kind.EXTERNAL: self._externals.take_answer,
+            Kind.PERMIT: self._permits.take_grant,
         }
 
     @property
@@ -231,6 +234,8 @@ class LiveRun:
             self._turn.draft.inbox_ids.append(entry.id)
         if entry.kind is Kind.QUERY:
             self.questions.take(entry.body)
+        elif is_of_another_run(entry, self.key.run):
+            self.undelivered += turned_away(entry, self._turn, self._externals)
         elif self.is_closed or (entry.kind is not Kind.START and not self._turn.ledger.started):
             # Nothing follows an end, and the sender raced with it; nor precedes a start.
             if self.is_continued and follows(entry.kind):
@@ -309,6 +314,7 @@ class LiveRun:
             if isinstance(command, e.ENDINGS):
                 self._end(command, data)
                 continue
+            self._permits.send(command)
             turn.draft.append(command, data)
             if isinstance(asked, e.ChildScheduled):
                 # Its start carries the input, which the event may only refer to.
@@ -342,6 +348,7 @@ class LiveRun:
         draft, at_ms = self._turn.draft, self._turn.at_ms
         # What is outstanding is known only until the ledger takes the ending.
         self._children.leave(ending)
+        self._permits.leave()
         draft.close(at_ms)
         draft.append(ending, data)
         if isinstance(ending, e.RunContinuedAsNew):

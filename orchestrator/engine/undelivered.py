@@ -1,7 +1,7 @@
 """What came for a run that has ended, and must not vanish.
 
 UN1  A message that was sent together with a start opens the next run; see `core.with_start`.
-UN2  A message of another run's is answered; see `engine.externals`.
+UN2  A message of another run's is answered; see `engine.externals`.  A permit goes back.
 UN3  Any other signal is kept in the rejected list.
 UN4  Everything here may be done twice: each has an id by which it is known again.
 """
@@ -12,7 +12,9 @@ from typing import Protocol
 
 from orchestrator.core.with_start import again_in
 from orchestrator.engine.externals import Externals
+from orchestrator.engine.permits import TO_KEYS, deliver_to_key, unwanted
 from orchestrator.engine.turn import Turn
+from orchestrator.store.permit_ports import PermitStore
 from orchestrator.store.ports import (
     ClientStore,
     InboxEntry,
@@ -25,7 +27,7 @@ from orchestrator.store.ports import (
 logger = logging.getLogger("orchestrator.engine")
 
 
-class Store(OwnerStore, ClientStore, Protocol):
+class Store(OwnerStore, ClientStore, PermitStore, Protocol):
     """The store as this needs it."""
 
 
@@ -44,7 +46,9 @@ class Undelivered:
         """
         entry, answer = self.entry, self.answer
         again = again_in(entry.body, entry.run)
-        if answer is not None:
+        if answer is not None and answer.kind in TO_KEYS:
+            deliver_to_key(store, answer)
+        elif answer is not None:
             store.post(answer.workflow_id, answer.kind, answer.body, run=answer.run)
         elif again is not None:
             started = store.start(
@@ -72,7 +76,7 @@ def turned_away(entry: InboxEntry, turn: Turn, externals: Externals) -> list[Und
     logger.info("%s takes no %s: it is %s", turn.key, entry.kind.value, turn.ledger.status)
     if turn.ledger.knows(entry.body):
         return []  # The same again: it has its event, and its answer.
-    answer = externals.too_late(entry.kind, entry.body)
+    answer = unwanted(entry) or externals.too_late(entry.kind, entry.body)
     is_wanted = entry.kind is Kind.SIGNAL or again_in(entry.body, entry.run) is not None
     if answer is None and not is_wanted:
         return []

@@ -17,6 +17,11 @@ With the default prefix ``orc``, for partition p:
     orc:{p}:outbox                       stream  queue, body: for a broker that is elsewhere
     orc:{p}:letters                      stream  kind, workflow, run, request, body: for other runs
     orc:{p}:keys                         hash    scope → wrapped data key, where payloads are sealed
+    orc:{p}:permits:<key>                hash    "limit"; <workflow>.<run>.<permit> → "<fence>
+                                                 <since ms>", and " new" until the run was told
+    orc:{p}:waiting:<key>                zset    place → <workflow>.<run>.<permit>
+    orc:{p}:rate:<key>                   zset    instant of a slot → <workflow>.<run>.<permit>
+    orc:{p}:fence                        string  the last fence, and place, of the partition's keys
     orc:{p}:answer:<id>                  list    one reply to a query, with expiry
     orc:signals                          stream  the door for people
     orc:signals:rejected                 stream  signals no run could take, with the reason
@@ -113,6 +118,22 @@ class Keys:
     def data_keys(self, partition: int) -> str:
         """Hash: wrapped data keys by scope."""
         return self._at(partition, "keys")
+
+    def permits(self, key: str) -> str:
+        """Hash: who holds permits of a key."""
+        return self._at(self.of_workflow(key), f"permits:{key}")
+
+    def waiting(self, key: str) -> str:
+        """Sorted set: who waits for a permit of a key."""
+        return self._at(self.of_workflow(key), f"waiting:{key}")
+
+    def rate(self, key: str) -> str:
+        """Sorted set: the slots of a key's rate."""
+        return self._at(self.of_workflow(key), f"rate:{key}")
+
+    def fence(self, partition: int) -> str:
+        """String: the last number of a partition's permits."""
+        return self._at(partition, "fence")
 
     def answer(self, partition: int, reply_to: str) -> str:
         """List: one reply to a query."""

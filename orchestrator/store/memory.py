@@ -21,6 +21,7 @@ from orchestrator.store.memory_commit import apply_commit
 from orchestrator.store.memory_finding import MemoryRunIndex
 from orchestrator.store.memory_keys import MemoryKeys
 from orchestrator.store.memory_partition import Lease, Partition, id_order
+from orchestrator.store.memory_permits import MemoryPermits
 from orchestrator.store.ports import (
     Answer,
     AttemptKey,
@@ -46,7 +47,7 @@ from orchestrator.store.ports import (
 STEP_FIELDS = ("attempt", "state", "claim", "external", "details", "heartbeat_at_ms")
 
 
-class MemoryStore(MemoryRunIndex, MemoryKeys):
+class MemoryStore(MemoryRunIndex, MemoryKeys, MemoryPermits):
     """See `OwnerStore`, `WorkerStore` and `ClientStore`.
 
     Args:
@@ -63,6 +64,7 @@ class MemoryStore(MemoryRunIndex, MemoryKeys):
         direct: bool = True,
     ) -> None:
         super().__init__(partitions)
+        MemoryPermits.__init__(self)
         self.clock: Clock = clock if clock is not None else SystemClock()
         #: Bodies of messages by queue, oldest first.
         self.queues: dict[str, deque[bytes]] = defaultdict(deque)

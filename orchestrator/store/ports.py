@@ -137,6 +137,9 @@ class Kind(Enum):
     UPDATE = "update"
     WATCH = "watch"  #: another run waits for this one's end
     EXTERNAL = "external"  #: what became of something that this run asked of another
+    PERMIT = "permit"  #: one that is the run's now, or a slot of a rate
+    PERMIT_REQUEST = "permit_request"  #: of letters alone, as is the next
+    PERMIT_RELEASE = "permit_release"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -609,7 +612,8 @@ class ClientStore(RunIndex, Protocol):
         Bodies: SIGNAL signal, signal_id, payload; CANCEL and TERMINATE reason, request_id;
         DECISION step, decision, reason, by; QUERY query, args, reply_to, deadline_ms; CHILD child,
         run, status, and result or failure; UPDATE update, update_id, args; WATCH asker; EXTERNAL
-        external, run, status, and result or failure.  A SIGNAL and a CANCEL of another run's have
+        external, run, status, and result or failure; PERMIT permit, run, key, kind, fence,
+        go_at_ms.  A SIGNAL and a CANCEL of another run's have
         its asker too: workflow, run, external.  A QUERY goes to a closed run too.
         """
         ...

@@ -13,7 +13,14 @@ from collections.abc import Mapping, Sequence
 from redis import Redis
 
 from orchestrator.core.values import Json
-from orchestrator.store import attempt_calls, index_calls, key_calls, owner_calls, run_calls
+from orchestrator.store import (
+    attempt_calls,
+    index_calls,
+    key_calls,
+    owner_calls,
+    permit_calls,
+    run_calls,
+)
 from orchestrator.store.calls import Call, Flow
 from orchestrator.store.commit_call import commit_call
 from orchestrator.store.connect import blocking_twin
@@ -21,6 +28,7 @@ from orchestrator.store.executors import Executor
 from orchestrator.store.index_ports import IndexPage, Window
 from orchestrator.store.keys import Keys
 from orchestrator.store.layout import open_namespace
+from orchestrator.store.permit_ports import Grant, Holder, PermitState
 from orchestrator.store.ports import (
     Answer,
     AttemptKey,
@@ -211,6 +219,28 @@ class RedisStore:
     def list_keys(self, partition: int) -> list[str]:
         """See `KeyStore.list_keys`."""
         return self._executor.run(key_calls.list_keys(self.keys, partition))
+
+    # --- permits --------------------------------------------------------------------------------
+
+    def request_permit(self, key: str, holder: Holder, *, limit: int) -> list[Grant]:
+        """See `PermitStore.request_permit`."""
+        return self._executor.run(permit_calls.request_permit(self.keys, key, holder, limit))
+
+    def release_permit(self, key: str, holder: Holder) -> list[Grant]:
+        """See `PermitStore.release_permit`."""
+        return self._executor.run(permit_calls.release_permit(self.keys, key, holder))
+
+    def note_told(self, key: str, grant: Grant) -> None:
+        """See `PermitStore.note_told`."""
+        self._executor.run(permit_calls.note_told(self.keys, key, grant))
+
+    def take_slot(self, key: str, holder: Holder, *, limit: int, per_ms: int) -> int:
+        """See `PermitStore.take_slot`."""
+        return self._executor.run(permit_calls.take_slot(self.keys, key, holder, limit, per_ms))
+
+    def read_permits(self, key: str) -> PermitState:
+        """See `PermitStore.read_permits`."""
+        return self._executor.run(permit_calls.read_permits(self.keys, key))
 
     # --- workers --------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from orchestrator.core.values import Json, canonical, digest
 from orchestrator.store.clocks import ManualClock
 from orchestrator.store.index_ports import IndexPage, Window
 from orchestrator.store.memory import MemoryStore
+from orchestrator.store.permit_ports import PermitState
 from orchestrator.store.ports import (
     AttemptKey,
     ClaimAnswer,
@@ -115,6 +116,11 @@ class EnvironmentStore(MemoryStore):
         """See `RunIndex.index_sizes`."""
         self._look()
         return super().index_sizes(indexes)
+
+    def read_permits(self, key: str) -> PermitState:
+        """See `PermitStore.read_permits`."""
+        self._look()
+        return super().read_permits(key)
 
     def wait_for_answer(
         self, workflow_id: str, reply_to: str, *, wait_ms: int

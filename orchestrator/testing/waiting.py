@@ -32,6 +32,11 @@ def what_it_waits_for(
     lines = [_step(key, entry, held) for entry in ledger.steps.values()]
     lines += [f"timer {n}, due at {instant(at).isoformat()}" for n, at in ledger.timers.items()]
     lines += [f"child {child.scheduled.id!r}" for child in ledger.children.values()]
+    lines += [
+        f"permit {n} of {entry.requested.key!r}; see orc.permits()"
+        for n, entry in ledger.permits.items()
+        if not entry.is_granted
+    ]
     if definition is not None:
         lines += _in_code(key, definition, [with_values(event, blobs) for event in history])
     return tuple(lines)

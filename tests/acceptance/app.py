@@ -10,12 +10,13 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator import Retry, step, workflow
+from orchestrator import Rate, Retry, step, workflow
 from orchestrator.core.options import Cancellation
 from sagas import app, orc
 
@@ -28,6 +29,7 @@ PLACE = "ACCEPTANCE_PLACE"
 TABLES = """
 CREATE TABLE IF NOT EXISTS begun (name TEXT, key TEXT, attempt INTEGER, pid INTEGER);
 CREATE TABLE IF NOT EXISTS effects (name TEXT, key TEXT, attempt INTEGER);
+CREATE TABLE IF NOT EXISTS visits (key TEXT, name TEXT, fence INTEGER, what TEXT);
 """
 #: A body that nobody lets go gives up, should its test have died.
 HOLD_S_MAX = 90.0
@@ -149,6 +151,39 @@ async def steady(count: int, pause_ms: int = 0) -> int:
         await workflow.step(effect, name, retry=AT_ONCE)
         await asyncio.sleep(pause_ms / 1000)
     return count
+
+
+def note_visit(key: str, name: str, fence: int, what: str) -> None:
+    """Note that somebody is "in" the place called `key`, or "out" again."""
+    with database() as db:
+        db.execute("INSERT INTO visits VALUES (?, ?, ?, ?)", (key, name, fence, what))
+
+
+@app.task
+def visit(key: str, name: str, fence: int, first: str) -> None:
+    """Be where one at a time may be; the first attempt may hold there."""
+    done = begin(name)
+    note_visit(key, name, fence, "in")
+    if first == "hold" and done.attempt == 1:
+        hold(done)
+    time.sleep(0.02)
+    note_visit(key, name, fence, "out")
+
+
+@orc.workflow(name="guarded")
+async def guarded(key: str, first: str = "") -> int:
+    """One visit under a mutex."""
+    async with workflow.mutex(key) as permit:
+        name = workflow.info().workflow_id
+        await workflow.step(visit, key, name, permit.fence, first, retry=AT_ONCE)
+    return permit.fence
+
+
+@orc.workflow(name="paced")
+async def paced(key: str, limit: int, per_ms: int) -> None:
+    """One step under a rate."""
+    rate = Rate(key, limit, per=timedelta(milliseconds=per_ms))
+    await workflow.step(plain, workflow.info().workflow_id, rate_limit=rate)
 
 
 # --- code that does not belong in workflows, and code that changes --------------------------------

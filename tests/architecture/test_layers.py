@@ -19,7 +19,9 @@ MAY_IMPORT: dict[str, list[str]] = {
     CORE: [],
     "orchestrator.store": [CORE],
     # Keys for one thing: which partition an id belongs to is part of the layout.
-    "orchestrator.engine": [CORE, STORE_PORTS, "orchestrator.store.keys"],
+    "orchestrator.engine": [
+        *(CORE, STORE_PORTS, "orchestrator.store.permit_ports", "orchestrator.store.keys"),
+    ],
     # Payloads on their way out of the process and back; whose they are it does not know.
     "orchestrator.sealing": [CORE, STORE_PORTS, ENGINE_PORTS],
     # Single modules around the layers: each joins two things and knows no third.

@@ -21,6 +21,7 @@ from orchestrator.core.values import Json
 from orchestrator.store.connect import connect
 from orchestrator.store.index_ports import Window
 from orchestrator.store.keys import Keys
+from orchestrator.store.permit_ports import Holder
 from orchestrator.store.ports import (
     AttemptKey,
     ClaimAnswer,
@@ -46,6 +47,7 @@ PARTITIONS = 16
 KEYS = Keys(prefix="orc", partitions=PARTITIONS)
 LOG, ROW, STEPS = KEYS.log("order-1", 1), KEYS.row("order-1"), KEYS.steps("order-1", 1)
 AT = KEYS.of_workflow("order-1")
+PERMITS, FENCE = KEYS.permits("account"), KEYS.fence(AT)
 LEASE, INBOX, TIMERS = KEYS.lease(AT), KEYS.inbox(AT), KEYS.timers(AT)
 
 
@@ -103,6 +105,7 @@ def test_each_role_can_do_its_part_of_a_run(stores: dict[str, RedisStore]) -> No
     (entry,) = owner.take_inbox({AT: entry.id}, count=10, block_ms=0)[AT]
     assert owner.commit([("token", commit_of_the_end(entry.id))]) == [CommitResult.COMMITTED]
     deliver_what_runs_say_to_each_other(owner)
+    keep_permits(owner, client)
     give_the_partition_back(owner)
     read_what_became_of_it(client)
 
@@ -164,6 +167,19 @@ def deliver_what_runs_say_to_each_other(owner: RedisStore) -> None:
     assert owner.read_letters(AT, count=10) == []
 
 
+def keep_permits(owner: RedisStore, client: RedisStore) -> None:
+    one, other = (Holder(workflow_id="order-1", run=1, permit=number) for number in (1, 2))
+    (grant,) = owner.request_permit("account", one, limit=1)
+    owner.note_told("account", grant)
+    assert owner.request_permit("account", other, limit=1) == []
+    assert owner.take_slot("account", one, limit=1, per_ms=1_000) > 0
+    state = client.read_permits("account")
+    assert ([each.holder for each in state.holders], state.waiters) == ([one], [other])
+    assert len(state.slots) == 1
+    assert [each.holder for each in owner.release_permit("account", one)] == [other]
+    assert owner.release_permit("account", other) == []
+
+
 def give_the_partition_back(owner: RedisStore) -> None:
     assert owner.list_blocked(AT) == []
     assert owner.read_door(count=1) == []
@@ -212,6 +228,7 @@ REFUSED = {
         ("XRANGE", INBOX, "-", "+"),
         ("XDEL", INBOX, "1-0"),
         ("DEL", STEPS),
+        ("HDEL", PERMITS, "order-1.1.1"),
         # Ids that make a history look like another key.
         ("XADD", "orc:{3}:log:a}:steps:b:1", "*", "event", "forged"),
         ("XADD", "orc:{3}:log:celery.pidbox:1", "*", "event", "forged"),
@@ -223,6 +240,8 @@ REFUSED = {
         ("SET", LEASE, "me/mine"),
         ("XDEL", INBOX, "1-0"),
         ("LPUSH", "celery", "{}"),
+        ("HDEL", PERMITS, "order-1.1.1"),
+        ("HSET", PERMITS, "limit", "99"),
     ],
     "completer": [
         ("XADD", LOG, "99-0", "event", "forged"),
@@ -239,6 +258,8 @@ REFUSED = {
         ("XDEL", LOG, "1-0"),
         ("XTRIM", LOG, "MAXLEN", "0"),
         ("RENAME", LOG, "elsewhere"),
+        ("SET", FENCE, "0"),
+        ("DEL", FENCE),
         ("BRPOP", "celery", "1"),
     ],
     "flower": [

@@ -92,6 +92,7 @@ def test_describe_and_show_tell_what_is_said_and_what_is_pending(
             at_ms=1_100, timer=1, duration_ms=60_000, due_at_ms=61_100, summary="patience"
         ),
         e.ChildScheduled(at_ms=1_100, child=1, workflow="ship", id="ship-1", args_digest="d"),
+        e.PermitRequested(at_ms=1_100, permit=1, key="account-42", kind="permit"),
         current_details='"waits for money"',
     )
     for command in ("describe", "show"):
@@ -100,6 +101,7 @@ def test_describe_and_show_tell_what_is_said_and_what_is_pending(
             *("an order", "of Ana", "waits for money", "attribute customer", "memo note"),
             *("step 1", "scheduled, attempt 1", "the money", "timer 1", "patience"),
             *("child 1", "ship-1", "1970-01-01 00:01:01.100Z"),
+            *("permit 1", "waiting", "account-42"),
         ):
             assert text in out, (command, text)
     data = typed("describe", "order-42", "--json").data
@@ -111,6 +113,7 @@ def test_describe_and_show_tell_what_is_said_and_what_is_pending(
         "1970-01-01T00:01:01.100000+00:00"
     ]
     assert [child["workflow_id"] for child in data["pending"]["children"]] == ["ship-1"]
+    assert [permit["state"] for permit in data["pending"]["permits"]] == ["waiting"]
 
 
 @pytest.mark.usefixtures("shop")

@@ -1,5 +1,6 @@
 """Promise: with a codec no payload lies readable in the store, and everything else is as before."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -269,3 +270,29 @@ def test_input_of_a_run_that_is_put_off_is_sealed_while_it_lies_in_the_row(
     world.advance(60_000)
     world.settle()
     assert world.result() == f"guarded {SECRET}"
+
+
+async def one_at_a_time(card: str) -> int:
+    async with workflow.mutex("account-42") as permit:
+        await workflow.rate_limit("charges", 1, timedelta(seconds=1))
+        await workflow.step("charge_quietly", card)
+        return permit.fence
+
+
+def test_permits_go_round_under_seal_and_their_keys_stay_readable_for_operators() -> None:
+    world = SealedWorld(one_at_a_time)
+    world.task(charge_quietly)
+    for id in ("a", "b"):
+        world.start("one_at_a_time", SECRET, id=id)
+    for _ in range(4):
+        world.settle()
+        world.advance(1_000)
+    assert [world.status(id) for id in ("a", "b")] == ["completed", "completed"]
+    assert int(str(world.result("a"))) < int(str(world.result("b")))
+    stored = events_stored(world, RunKey(workflow_id="a", run=1))
+    assert "account-42" in stored
+    assert not world.is_readable()
+
+
+def charge_quietly(card: str) -> None:
+    """Say nothing of the card."""

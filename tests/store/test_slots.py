@@ -10,6 +10,7 @@ from redis.crc import key_slot
 
 from orchestrator.store.calls import Call, load_script
 from orchestrator.store.executors import Executor
+from orchestrator.store.permit_ports import Holder
 from orchestrator.store.ports import Answer, Kind, Message
 from orchestrator.store.redis import RedisStore
 from tests.store.world import DONE, LONG_MS, TOKEN, World, redis_world
@@ -51,6 +52,9 @@ def use_every_script(world: World, workflow_id: str) -> None:
     store.renew_leases({partition: TOKEN}, ttl_ms=LONG_MS)
     store.report_orchestrator("one", ttl_ms=LONG_MS)
     store.replace_key(store.create_key(workflow_id, "wrapped"), "wrapped", "anew")
+    asked = Holder(workflow_id=workflow_id, run=1, permit=1)
+    store.request_permit(workflow_id, asked, limit=1)
+    store.take_slot(workflow_id, asked, limit=1, per_ms=1)
     assert store.reindex_run(workflow_id, 1, store.find_row(workflow_id) or {})
     store.release_lease(partition, TOKEN)
 

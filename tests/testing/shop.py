@@ -136,6 +136,14 @@ async def patient(name: str = "go") -> Any:
 
 
 @orc.workflow
+async def one_by_one(key: str) -> float:
+    async with workflow.mutex(key):
+        await workflow.rate_limit("hourly", 1, timedelta(hours=1))
+        await workflow.signal("leave")
+        return workflow.time()
+
+
+@orc.workflow
 async def bounded(seconds: float) -> str:
     try:
         await workflow.step(

@@ -169,6 +169,21 @@ def test_a_run_that_waits_for_the_test_says_for_what(workflow_env: Env) -> None:
     assert len(hold.attempts) == 1
 
 
+def test_permits_and_rates_work_inside_and_a_stuck_run_says_which_it_waits_for(
+    workflow_env: Env,
+) -> None:
+    first = workflow_env.start(shop.one_by_one, "till", id="a")
+    second = workflow_env.start(shop.one_by_one, "till", id="b")
+    state = shop.orc.permits("till")
+    assert [each.holder.workflow_id for each in state.holders] == ["a"]
+    assert [holder.workflow_id for holder in state.waiters] == ["b"]
+    with pytest.raises(WorkflowStuck, match=r"permit 1 of 'till'; see orc.permits\(\)"):
+        second.result()
+    first.signal("leave")
+    second.signal("leave")
+    assert second.result() - first.result() >= timedelta(hours=1).total_seconds()
+
+
 def test_a_run_without_end_is_not_waited_for_without_end(
     workflow_env: Env, monkeypatch: pytest.MonkeyPatch
 ) -> None:

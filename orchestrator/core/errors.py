@@ -515,5 +515,16 @@ class ContinueAsNew(BaseException):
         return f"the run goes on as a new run of {self.workflow}"
 
 
+def continuation_in(error: BaseException | None) -> ContinueAsNew | None:
+    """Return the continuation that `error` is, or that is all there is in a group of a TaskGroup.
+
+    Where something else failed beside it, the run does not go on as if nothing had.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        found = [continuation_in(member) for member in error.exceptions]
+        return found[0] if all(found) else None
+    return error if isinstance(error, ContinueAsNew) else None
+
+
 class RunEvicted(BaseException):
     """The run leaves memory: its coroutines are closed and may order nothing."""

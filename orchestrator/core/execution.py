@@ -18,7 +18,7 @@ from orchestrator.core import endings, generators, guard, randomness
 from orchestrator.core.compensation import SagaRecord, SagaState
 from orchestrator.core.conditions import Conditions
 from orchestrator.core.definition import WorkflowDefinition
-from orchestrator.core.errors import ActivationFailed, ActivationInterrupted, ContinueAsNew
+from orchestrator.core.errors import ActivationFailed, ActivationInterrupted, continuation_in
 from orchestrator.core.events import (
     CancelRequested,
     ChildCompleted,
@@ -113,6 +113,8 @@ class Execution(Orders):
         self.places = []
         self.patches.activation += 1
         if self.is_finished:
+            if isinstance(event, SignalReceived):
+                self.mailbox.keep_unread(event)  # Recorded while the run was blocked.
             return commands
         self.is_usable = False
         self.now_ms = self.loop.now_ms = event.at_ms
@@ -340,13 +342,13 @@ class Execution(Orders):
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self._cancel_reason is not None:
                 return RunCancelled(at_ms=0, reason=self._cancel_reason)
-            if isinstance(error, ContinueAsNew):
+            if (goes_on := continuation_in(error)) is not None:
                 return RunContinuedAsNew(
                     at_ms=0,
-                    workflow=error.workflow,
-                    args_digest=digest([error.arguments, error.kwargs]),
-                    args=error.arguments,
-                    kwargs=error.kwargs,
+                    workflow=goes_on.workflow,
+                    args_digest=digest([goes_on.arguments, goes_on.kwargs]),
+                    args=goes_on.arguments,
+                    kwargs=goes_on.kwargs,
                 )
             if not endings.is_failure(self.definition, error):
                 raise endings.bug(error) from error

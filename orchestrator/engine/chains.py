@@ -8,7 +8,7 @@ CN4  Mail for a run that was continued is mail for the run that goes on (`Forwar
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from orchestrator.core import events as e
 from orchestrator.core.events import SignalReceived
@@ -101,24 +101,80 @@ def start_in_row(store: OwnerStore, key: RunKey) -> list[InboxEntry]:
 
 
 class Forwarding:
-    """Which run goes on for one that was continued (CN4), as far as an owner knows."""
+    """Which run goes on for one that was continued (CN4), as far as an owner knows.
+
+    What it knows of an id may be old: whoever asks of a run that is not in memory looks at its row
+    first.  Entries for several runs of a chain would otherwise be taken in another order than they
+    came in, where an owner meets a chain that others have continued.
+    """
 
     def __init__(self) -> None:
         self._chains: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     def note(self, key: RunKey) -> None:
         """Run `key` was continued by the next one of its id."""
-        first, latest = self._chains.pop(key.workflow_id, (key.run, key.run))
+        first, latest = self._chains.get(key.workflow_id, (key.run, key.run))
         if not first <= key.run <= latest:
             first = key.run
-        self._chains[key.workflow_id] = (first, max(latest, key.run + 1))
-        while len(self._chains) > _REMEMBERED_MAX:
-            self._chains.popitem(last=False)
+        self._remember(key.workflow_id, first, max(latest, key.run + 1))
+
+    def learn(self, workflow_id: str, row: Mapping[str, str] | None) -> int:
+        """Take note of what an id's row says; return the number of its latest run, 0 for none."""
+        if row is None:
+            self._chains.pop(workflow_id, None)
+            return 0
+        latest = int(row["run"])
+        if row.get("first"):
+            self._remember(workflow_id, int(row["first"]), latest)
+        else:
+            self._chains.pop(workflow_id, None)
+        return latest
 
     def run_of(self, entry: InboxEntry, run: int) -> int:
         """Return the number of the run that takes `entry`, which is meant for run `run`."""
         first, latest = self._chains.get(entry.workflow_id, (0, 0))
         return latest if entry.kind in _FOLLOWS and first <= run < latest else run
+
+    def _remember(self, workflow_id: str, first: int, latest: int) -> None:
+        self._chains[workflow_id] = (first, latest)
+        self._chains.move_to_end(workflow_id)
+        while len(self._chains) > _REMEMBERED_MAX:
+            self._chains.popitem(last=False)
+
+
+class Sorting:
+    """Finds, for the entries of one reading, the run that takes each."""
+
+    def __init__(
+        self, store: OwnerStore, forwarding: Forwarding, is_in_memory: Callable[[RunKey], bool]
+    ) -> None:
+        self._store = store
+        self._forwarding = forwarding
+        self._is_in_memory = is_in_memory
+        #: The latest run of each id that was looked at: once per reading, however many entries.
+        self._latest: dict[str, int] = {}
+
+    def run_of(self, entry: InboxEntry) -> int:
+        """Return the number of the run that takes `entry`; 0 where no run has the id.
+
+        Raises:
+            StoreUnavailable: No answer.
+        """
+        if not entry.run:
+            return self._look(entry.workflow_id)
+        if entry.kind is Kind.START:
+            self._latest.setdefault(entry.workflow_id, entry.run)  # Nothing precedes it.
+        elif entry.kind in _FOLLOWS:
+            run = self._forwarding.run_of(entry, entry.run)
+            if not self._is_in_memory(RunKey(workflow_id=entry.workflow_id, run=run)):
+                self._look(entry.workflow_id)
+        return self._forwarding.run_of(entry, entry.run)
+
+    def _look(self, workflow_id: str) -> int:
+        if workflow_id not in self._latest:
+            row = self._store.find_row(workflow_id)
+            self._latest[workflow_id] = self._forwarding.learn(workflow_id, row)
+        return self._latest[workflow_id]
 
 
 def follows(kind: Kind) -> bool:

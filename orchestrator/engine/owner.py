@@ -23,7 +23,7 @@ from orchestrator.core.limits import (
 )
 from orchestrator.core.values import loads
 from orchestrator.engine.cache import RunCache
-from orchestrator.engine.chains import Forwarding, start_in_row
+from orchestrator.engine.chains import Forwarding, Sorting, start_in_row
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.letters import LetterStore, deliver
@@ -196,20 +196,15 @@ class Owner:
 
     def _sort(self, partition: int, entries: Sequence[InboxEntry], work: Work) -> None:
         nobodys = []
+        sorting = Sorting(self._store, self._forwarding, self.cache.holds)
         for entry in entries:
-            run = entry.run or self._run_of(entry.workflow_id)
-            run = self._forwarding.run_of(entry, run)
+            run = sorting.run_of(entry)
             if run:
                 work.add(RunKey(workflow_id=entry.workflow_id, run=run), entry)
             else:
                 nobodys.append(entry)
         if nobodys:
             self._refuse(partition, nobodys)
-
-    def _run_of(self, workflow_id: str) -> int:
-        """Return the number of the id's latest run, 0 for an unknown id."""
-        row = self._store.find_row(workflow_id)
-        return int(row["run"]) if row else 0
 
     def _refuse(self, partition: int, entries: Sequence[InboxEntry]) -> None:
         for entry in entries:

@@ -77,6 +77,8 @@ class Execution(Orders):
         #: Number of the event that is applied now; set by who applies it.
         self.seq = 0
         self.is_finished = False
+        #: What was recorded while the run was blocked, and follows the end that its code now makes.
+        self.late: list[Input] = []
         self.mailbox = Mailbox()
         self.queries = Queries()
         self.handlers = Handlers()
@@ -113,8 +115,7 @@ class Execution(Orders):
         self.places = []
         self.patches.activation += 1
         if self.is_finished:
-            if isinstance(event, SignalReceived):
-                self.mailbox.keep_unread(event)  # Recorded while the run was blocked.
+            self.late.append(event)
             return commands
         self.is_usable = False
         self.now_ms = self.loop.now_ms = event.at_ms

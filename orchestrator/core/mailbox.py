@@ -38,12 +38,6 @@ class Mailbox:
         """Return what nobody has had in his hands, of all names, in the order of arrival (M4)."""
         return list(self._unread.values())
 
-    def keep_unread(self, signal: SignalReceived) -> None:
-        """Take in a signal that came when nobody could take it any more: the run is over."""
-        if signal.signal_id not in self._seen:
-            self._seen.add(signal.signal_id)
-            self._unread[signal.signal_id] = signal
-
     def read(self, signal: SignalReceived) -> None:
         """Take note that somebody has it in his hands (M4)."""
         self._unread.pop(signal.signal_id, None)

@@ -19,6 +19,8 @@ from orchestrator.store.ports import InboxEntry, Kind, NextRun, OwnerStore, RunK
 
 #: Ids whose latest run an owner remembers; of the others the log tells.
 _REMEMBERED_MAX = 10_000
+#: Inputs that the next run gets where the old one's code had no chance to see them.
+_GO_OVER = (SignalReceived, e.CancelRequested, e.TerminateRequested)
 _FOLLOWS = frozenset({Kind.SIGNAL, Kind.UPDATE, Kind.CANCEL, Kind.TERMINATE, Kind.WATCH})
 
 
@@ -27,17 +29,16 @@ def signal_digest(signal_id: str) -> str:
     return hashlib.sha256(signal_id.encode()).hexdigest()[:16]
 
 
-def continue_run(turn: Turn, asked: e.RunContinuedAsNew, unread: Sequence[SignalReceived]) -> None:
+def continue_run(turn: Turn, asked: e.RunContinuedAsNew, unread: Sequence[e.Input]) -> None:
     """Have the commit of the run's end open the next one; before that end is appended.
 
     `asked` has the input itself, not a reference to it.  What came over from the run before, and is
     not even recorded here, goes on behind what is `unread`.
     """
-    waiting = [event for event in turn.inputs if isinstance(event, SignalReceived)]
-    unread = [*unread, *waiting]
+    over = [event for event in (*unread, *turn.inputs) if isinstance(event, _GO_OVER)]
     key, started = turn.key, turn.started
     first_run = started.first_run or key.run
-    carried = {signal.signal_id for signal in unread}
+    carried = {event.signal_id for event in over if isinstance(event, SignalReceived)}
     taken = [signal_digest(one) for one in turn.ledger.signal_ids if one not in carried]
     body: dict[str, Json] = {
         "workflow": asked.workflow,
@@ -47,10 +48,7 @@ def continue_run(turn: Turn, asked: e.RunContinuedAsNew, unread: Sequence[Signal
         "continued_from": key.run,
         "first_run": first_run,
         "seen": [*[*started.seen, *taken][-CARRIED_SIGNAL_IDS_MAX:]],
-        "carried": [
-            {"signal": one.signal, "signal_id": one.signal_id, "payload": one.payload}
-            for one in unread
-        ],
+        "carried": [_as_carried(event) for event in over],
     }
     for name, value in (
         ("search_attributes", turn.ledger.search_attributes),
@@ -71,17 +69,41 @@ def continue_run(turn: Turn, asked: e.RunContinuedAsNew, unread: Sequence[Signal
     turn.draft.set_timer(turn.draft.timer_of(follows, TimerKind.START, 0), turn.at_ms)
 
 
-def carried_in(body: Mapping[str, Json], at_ms: int) -> Iterator[SignalReceived]:
-    """Yield the signals that a start brings with it, oldest first."""
+def _as_carried(event: e.Input) -> Json:
+    match event:
+        case SignalReceived():
+            return {
+                "signal": event.signal,
+                "signal_id": event.signal_id,
+                "payload": event.payload,
+            }
+        case e.CancelRequested():
+            return {"cancel": event.reason, "request_id": event.request_id}
+        case e.TerminateRequested():
+            return {"terminate": event.reason, "request_id": event.request_id}
+        case _:
+            raise AssertionError(f"{type(event).__name__} does not go over")
+
+
+def carried_in(body: Mapping[str, Json], at_ms: int) -> Iterator[e.Input]:
+    """Yield the inputs that a start brings with it, oldest first."""
     carried = body.get("carried")
     for one in carried if isinstance(carried, list) else []:
         assert isinstance(one, dict)
-        yield SignalReceived(
-            at_ms=at_ms,
-            signal=str(one["signal"]),
-            signal_id=str(one["signal_id"]),
-            payload=one.get("payload"),
-        )
+        yield _from_carried(one, at_ms)
+
+
+def _from_carried(one: Mapping[str, Json], at_ms: int) -> e.Input:
+    for name, kind in (("cancel", e.CancelRequested), ("terminate", e.TerminateRequested)):
+        if name in one:
+            request_id = str(one.get("request_id") or "")
+            return kind(at_ms=at_ms, reason=str(one[name]), request_id=request_id)
+    return SignalReceived(
+        at_ms=at_ms,
+        signal=str(one["signal"]),
+        signal_id=str(one["signal_id"]),
+        payload=one.get("payload"),
+    )
 
 
 def start_in_row(store: OwnerStore, key: RunKey) -> list[InboxEntry]:

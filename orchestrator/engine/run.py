@@ -292,7 +292,8 @@ class LiveRun:
         for asked, (command, data) in zip(commands, recorded, strict=True):
             if isinstance(asked, e.RunContinuedAsNew):
                 assert self._execution is not None
-                continue_run(turn, asked, self._execution.mailbox.unread())
+                unread = [*self._execution.mailbox.unread(), *self._execution.late]
+                continue_run(turn, asked, unread)
             if isinstance(command, e.ENDINGS):
                 self._end(command, data)
                 continue

@@ -247,3 +247,53 @@ def test_what_is_unread_goes_from_run_to_run_in_order(flow: Any) -> None:
     second = [one.signal_id for one in world.events(run=2) if isinstance(one, SignalReceived)]
     assert second[:3] == ["n3", "n4", "n5"]
     assert world.row()["start"] == ""
+
+
+def test_updates_do_not_block_continue_as_new() -> None:
+    async def flow(part: int = 1) -> list[int]:
+        added: list[int] = []
+
+        @workflow.on_update("add")
+        def add(number: int) -> int:
+            added.append(number)
+            return number * 10
+
+        if part == 2:
+            await workflow.wait_condition(lambda: len(added) == 2)
+            return added
+        await workflow.signal("go")
+        workflow.continue_as_new(2)
+
+    world = World(flow)
+    world.start("flow")
+    world.settle()
+    world.signal("go")
+    world.update("add", 1, update_id="u1")
+    world.update("add", 2, update_id="u2")
+    world.settle()
+    assert world.result() == [1, 2]
+    assert world.names(run=1) == ["RunStarted", "SignalReceived", "RunContinuedAsNew"]
+    assert world.names(run=2).count("UpdateCompleted") == 2
+
+
+def test_a_cancellation_that_came_while_the_run_was_blocked_goes_on_with_it() -> None:
+    async def broken(part: int = 1) -> None:
+        raise LookupError
+
+    async def mended(part: int = 1) -> str:
+        if part == 1:
+            workflow.continue_as_new(2)
+        return str(await workflow.signal("number"))
+
+    broken.__name__ = mended.__name__ = "flow"
+    world = World(broken)
+    world.start("flow")
+    world.settle()
+    world.post(Kind.CANCEL, {"reason": "enough", "request_id": "c"})
+    world.settle()
+    assert world.status() == "blocked"
+    world.deploy(mended)
+    world.restart()
+    world.settle()
+    assert world.status() == "cancelled"
+    assert world.names(run=2) == ["RunStarted", "CancelRequested", "RunCancelled"]

@@ -51,9 +51,12 @@ HISTORY_EVENTS_MAX = 50_000
 HISTORY_EVENTS_SUGGESTED = 4_000
 #: Events from which an orchestrator warns, once for each history.
 HISTORY_EVENTS_WARNED = 10_000
-#: Signals remembered over the end of a run, so that one sent again is known: more than clients
-#: send within the time in which they repeat.
-CARRIED_SIGNAL_IDS_MAX = 1_000
+#: Signals remembered over the end of a run, so that one sent again is known: a thousand a second
+#: for as long as a client waits for an answer before it repeats.  Each takes 19 bytes of a start.
+CARRIED_SIGNAL_IDS_MAX = 5_000
+#: What nobody has taken goes over with a start, which is one argument of one script: some hundred
+#: thousand ordinary signals.  With more the run is parked, and they stay in its history.
+CARRIED_BYTES_MAX = 32 * 1024 * 1024
 #: Commands one activation may issue: keeps the commit script short, as Redis is blocked meanwhile.
 COMMANDS_PER_ACTIVATION_MAX = 2_000
 #: Steps of one `workflow.map` under way at a time, unless said otherwise, and at most: all of them
@@ -156,6 +159,7 @@ assert (
     + MEMO_BYTES_MAX
     + SEARCH_ATTRIBUTES_MAX * (SEARCH_ATTRIBUTE_NAME_CHARS_MAX + SEARCH_ATTRIBUTE_BYTES_MAX)
     + DETAILS_BYTES_MAX
+    + CARRIED_SIGNAL_IDS_MAX * 19
     < EVENT_BYTES_MAX
 ), "a start with all that it may carry is one event"
 assert SUMMARY_BYTES_MAX < DETAILS_BYTES_MAX < PAYLOAD_BYTES_MAX

@@ -11,9 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from orchestrator.core import events as e
+from orchestrator.core.errors import ActivationFailed
 from orchestrator.core.events import SignalReceived
-from orchestrator.core.limits import CARRIED_SIGNAL_IDS_MAX
-from orchestrator.core.values import Json, loads
+from orchestrator.core.execution import Execution
+from orchestrator.core.limits import CARRIED_BYTES_MAX, CARRIED_SIGNAL_IDS_MAX, EVENT_BYTES_MAX
+from orchestrator.core.values import Json, canonical, loads
 from orchestrator.engine.turn import Turn
 from orchestrator.store.ports import InboxEntry, Kind, NextRun, OwnerStore, RunKey, TimerKind
 
@@ -29,13 +31,35 @@ def signal_digest(signal_id: str) -> str:
     return hashlib.sha256(signal_id.encode()).hexdigest()[:16]
 
 
-def continue_run(turn: Turn, asked: e.RunContinuedAsNew, unread: Sequence[e.Input]) -> None:
+def going_over(turn: Turn, execution: Execution) -> list[e.Input]:
+    """Return what the run's code has not taken, for the next run, in the order of its coming.
+
+    What came over from the run before, and is not even recorded here, is behind the rest.
+
+    Raises:
+        ActivationFailed: It is more than one start can carry.
+    """
+    unread: list[e.Input] = [*execution.mailbox.unread(), *execution.late, *turn.inputs]
+    over = [event for event in unread if isinstance(event, _GO_OVER)]
+    # Only many of them can be too much: each fits an event.
+    if len(over) * EVENT_BYTES_MAX > CARRIED_BYTES_MAX:
+        size = sum(len(canonical(_as_carried(event))) for event in over)
+        if size > CARRIED_BYTES_MAX:
+            raise ActivationFailed(
+                "limit",
+                f"{len(over)} signals that nobody has taken, {size} bytes, do not fit into the "
+                f"start of the next run, at most {CARRIED_BYTES_MAX} do; they are kept here: "
+                "deploy code that takes more of them before it calls continue_as_new, or reads "
+                "large data from a store of its own",
+            )
+    return over
+
+
+def continue_run(turn: Turn, asked: e.RunContinuedAsNew, over: Sequence[e.Input]) -> None:
     """Have the commit of the run's end open the next one; before that end is appended.
 
-    `asked` has the input itself, not a reference to it.  What came over from the run before, and is
-    not even recorded here, goes on behind what is `unread`.
+    `asked` has the input itself, not a reference to it; `over` is what `going_over` returned.
     """
-    over = [event for event in (*unread, *turn.inputs) if isinstance(event, _GO_OVER)]
     key, started = turn.key, turn.started
     first_run = started.first_run or key.run
     carried = {event.signal_id for event in over if isinstance(event, SignalReceived)}

@@ -24,7 +24,7 @@ from orchestrator.core.replay import Replayed, replay
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.values import Json, canonical
 from orchestrator.engine.attempts import Attempts
-from orchestrator.engine.chains import continue_run, follows
+from orchestrator.engine.chains import continue_run, follows, going_over
 from orchestrator.engine.children import Children
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.endings import fields_of_end, outcome_of
@@ -289,11 +289,12 @@ class LiveRun:
             )
         recorded = [as_recorded(command, self._tools.blobs) for command in commands]
         published = self._encoded_state()
+        assert self._execution is not None
+        is_continued = any(isinstance(one, e.RunContinuedAsNew) for one in commands)
+        over = going_over(turn, self._execution) if is_continued else []
         for asked, (command, data) in zip(commands, recorded, strict=True):
             if isinstance(asked, e.RunContinuedAsNew):
-                assert self._execution is not None
-                unread = [*self._execution.mailbox.unread(), *self._execution.late]
-                continue_run(turn, asked, unread)
+                continue_run(turn, asked, over)
             if isinstance(command, e.ENDINGS):
                 self._end(command, data)
                 continue

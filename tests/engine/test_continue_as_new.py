@@ -296,3 +296,32 @@ def test_advice_to_continue_depends_on_the_history_alone(monkeypatch: pytest.Mon
     lengths = world.result()
     assert lengths == list(range(1, 12))
     check_all(world, "advised")
+
+
+def test_more_than_a_start_can_carry_parks_the_run_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def hasty(part: int = 1) -> list[int]:
+        if part == 1:
+            await workflow.signal("go")
+            workflow.continue_as_new(2)
+        return [await workflow.signal("number") for _ in range(10)]
+
+    async def mended(part: int = 1) -> list[int]:
+        await workflow.signal("go")
+        return [await workflow.signal("number") for _ in range(10)]
+
+    mended.__name__ = "hasty"
+    monkeypatch.setattr("orchestrator.engine.chains.CARRIED_BYTES_MAX", 300)
+    world = World(hasty)
+    world.start("hasty")
+    for number in range(10):
+        world.signal("number", number)
+    world.signal("go")
+    world.settle()
+    assert world.status() == "blocked"
+    assert "10 signals that nobody has taken" in world.row()["blocked"]
+    world.deploy(mended)
+    world.restart()
+    world.settle()
+    assert world.result() == list(range(10))

@@ -46,6 +46,10 @@ BATCH_RPS_DEFAULT = 50
 
 #: Events in one history.  Replay is O(events); beyond it the run is parked, never ended.
 HISTORY_EVENTS_MAX = 50_000
+#: Events beyond that for what arrives while it is parked; then mail stays in the inbox.
+HISTORY_EVENTS_RESERVED = 10_000
+#: Events beyond that for a run that ends, goes on as new, or unwinds as it was asked to.
+HISTORY_EVENTS_UNWINDING = 10_000
 #: Events from which a workflow is advised to continue as new: a replay of that many is a matter of
 #: tens of milliseconds, and a steady run of it costs one more start in four thousand events.
 HISTORY_EVENTS_SUGGESTED = 4_000
@@ -152,6 +156,7 @@ assert ORCHESTRATOR_TTL_MS <= LEASE_TTL_MS - LEASE_RENEW_INTERVAL_MS, (
 )
 assert INBOX_BLOCK_MS + BALANCE_INTERVAL_MS < 1_000, "a clean stop hands over within a second"
 assert HISTORY_EVENTS_SUGGESTED < HISTORY_EVENTS_WARNED < HISTORY_EVENTS_MAX
+assert COMMANDS_PER_ACTIVATION_MAX < HISTORY_EVENTS_UNWINDING
 assert INLINE_BYTES_MAX <= PAYLOAD_BYTES_MAX < EVENT_BYTES_MAX
 assert INLINE_BYTES_MAX < BLOB_BYTES_MAX
 assert (

@@ -398,7 +398,10 @@ class Owner:
             self._forwarding.note(run.key)
         if run.is_closed or run.questions.is_spoiled:
             run.close()
-            if run.was_cut_short:
+            if run.has_kept_mail:
                 self._read_again(run.partition)
+        elif run.is_to_try_again:
+            run.close()
+            self._pokes.append(run.key)
         else:
             self.cache.put(run)

@@ -12,7 +12,8 @@ orc = Orchestrator(app)
 #: Wrong numbers that a run keeps: enough to see what kind of mistake it is.
 _WRONG_MAX = 20
 
-#: By sender the last number that was taken, how many were, and [sender, wanted, found] of wrong ones.
+#: By sender the last number that was taken, how many were, and [sender, wanted, found] of the
+#: wrong ones.
 Taken = dict[str, object]
 
 

@@ -1,22 +1,18 @@
 """What an open run waits for, as its history tells: steps, children and timers."""
 
-from collections.abc import Sequence
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.cli.scanning import Scan
 from orchestrator.cli.tables import moment
-from orchestrator.client.summary import HistoryEvent, instant
-from orchestrator.core.events import TimerStarted
-from orchestrator.core.ledger import Ledger
+from orchestrator.client.summary import instant
 from orchestrator.core.values import Json
 
 
-def pending_json(history: Sequence[HistoryEvent]) -> dict[str, Json]:
+def pending_json(scan: Scan) -> dict[str, Json]:
     """Return what is outstanding, by kind; lists, each in the order of its numbers."""
-    ledger = _ledger_of(history)
-    summaries = _timer_summaries(history)
+    ledger, summaries = scan.ledger, scan.timer_summaries
     steps: list[Json] = [
         {
             "step": number,
@@ -48,9 +44,9 @@ def pending_json(history: Sequence[HistoryEvent]) -> dict[str, Json]:
     return {"steps": steps, "children": children, "timers": timers}
 
 
-def print_pending(console: Console, history: Sequence[HistoryEvent]) -> None:
+def print_pending(console: Console, scan: Scan) -> None:
     """Print what is outstanding as a table; nothing where nothing is."""
-    ledger = _ledger_of(history)
+    ledger, summaries = scan.ledger, scan.timer_summaries
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("PENDING", "STATE", "SINCE OR DUE", "WHAT"):
         table.add_column(name, overflow="fold")
@@ -64,22 +60,9 @@ def print_pending(console: Console, history: Sequence[HistoryEvent]) -> None:
         what = f"{child.scheduled.workflow}  {child.scheduled.id}"
         since = moment(instant(child.scheduled.at_ms))
         table.add_row(f"child {number}", state, since, Text(what))
-    summaries = _timer_summaries(history)
     for number, due_at_ms in sorted(ledger.timers.items()):
         due = moment(instant(due_at_ms))
         table.add_row(f"timer {number}", "waiting", due, Text(summaries.get(number, "")))
     if table.row_count:
         console.print()
         console.print(table)
-
-
-def _ledger_of(history: Sequence[HistoryEvent]) -> Ledger:
-    ledger = Ledger()
-    for each in history:
-        ledger.apply(each.event)
-    return ledger
-
-
-def _timer_summaries(history: Sequence[HistoryEvent]) -> dict[int, str]:
-    started = (each.event for each in history if isinstance(each.event, TimerStarted))
-    return {event.timer: event.summary for event in started}

@@ -18,7 +18,12 @@ from orchestrator.core import endings, generators, guard, randomness
 from orchestrator.core.compensation import SagaRecord, SagaState
 from orchestrator.core.conditions import Conditions
 from orchestrator.core.definition import WorkflowDefinition
-from orchestrator.core.errors import ActivationFailed, ActivationInterrupted, continuation_in
+from orchestrator.core.errors import (
+    ActivationFailed,
+    ActivationInterrupted,
+    beside_continuation,
+    continuation_in,
+)
 from orchestrator.core.events import (
     CancelRequested,
     ChildCompleted,
@@ -351,9 +356,10 @@ class Execution(Orders):
                     args=goes_on.arguments,
                     kwargs=goes_on.kwargs,
                 )
-            if not endings.is_failure(self.definition, error):
-                raise endings.bug(error) from error
-            return RunFailed(at_ms=0, failure=endings.failure_in(error))
+            failed = beside_continuation(error)
+            if not endings.is_failure(self.definition, failed):
+                raise endings.bug(failed) from error
+            return RunFailed(at_ms=0, failure=endings.failure_in(failed))
         return RunCompleted(at_ms=0, result=result)
 
     def _end(self, ending: Command) -> None:

@@ -160,9 +160,10 @@ class Forwarding:
     def note(self, key: RunKey) -> None:
         """Run `key` was continued by the next one of its id."""
         first, latest = self._chains.get(key.workflow_id, (key.run, key.run))
-        if not first <= key.run <= latest:
+        if key.run > latest:
             first = key.run
-        self._remember(key.workflow_id, first, max(latest, key.run + 1))
+        if key.run >= first:  # Else another chain has the id by now.
+            self._remember(key.workflow_id, first, max(latest, key.run + 1))
 
     def learn(self, workflow_id: str, row: Mapping[str, str] | None) -> int:
         """Take note of what an id's row says; return the number of its latest run, 0 for none."""
@@ -170,11 +171,13 @@ class Forwarding:
             self._chains.pop(workflow_id, None)
             return 0
         latest = int(row["run"])
-        if row.get("first"):
-            self._remember(workflow_id, int(row["first"]), latest)
-        else:
-            self._chains.pop(workflow_id, None)
+        self._remember(workflow_id, int(row.get("first") or latest), latest)
         return latest
+
+    def is_over(self, key: RunKey) -> bool:
+        """Return whether the chain of run `key` has ended, and another one has its id."""
+        first, _ = self._chains.get(key.workflow_id, (0, 0))
+        return key.run < first
 
     def run_of(self, entry: InboxEntry, run: int) -> int:
         """Return the number of the run that takes `entry`, which is meant for run `run`."""

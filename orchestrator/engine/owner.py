@@ -277,6 +277,7 @@ class Owner:
             run = self.cache.take(key)
             try:
                 run = run or self._load(key, arrivals)
+                run.is_chain_over = self._forwarding.is_over(key)
                 run.take(arrivals, now_ms=now_ms)
             except StoreUnavailable as error:
                 # A blob that is missing concerns one run; a store that is away ends the cycle

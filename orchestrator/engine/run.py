@@ -63,6 +63,7 @@ class LiveRun:
         questions: Its queries and their answers, for the owner to hand out.
         undelivered: What came after the run's end and must not vanish, for the owner to settle.
         was_cut_short: Whether arrivals were left where they lie, to be read again.
+        is_chain_over: Whether no run goes on for it: its chain has ended, and another began.
         is_to_try_again: Whether it is parked and was given room: drop it, and poke it.
     """
 
@@ -71,6 +72,7 @@ class LiveRun:
         self.partition = partition
         self.undelivered: list[Undelivered] = []
         self.was_cut_short = False
+        self.is_chain_over = False
         self.is_to_try_again = False
         self._tools = tools
         self._turn = Turn(key, tools)
@@ -235,7 +237,7 @@ class LiveRun:
             self.questions.take(entry.body)
         elif self.is_closed or (entry.kind is not Kind.START and not self._turn.ledger.started):
             # Nothing follows an end, and the sender raced with it; nor precedes a start.
-            if self.is_continued and follows(entry.kind):
+            if self.is_continued and follows(entry.kind) and not self.is_chain_over:
                 self._turn.draft.inbox_ids.remove(entry.id)
                 self.was_cut_short = True
                 return

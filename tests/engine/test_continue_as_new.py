@@ -131,6 +131,34 @@ def test_mail_that_names_an_earlier_run_of_the_chain_reaches_the_one_that_goes_o
     assert world.status() == "cancelled"
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_mail_of_a_chain_that_is_over_is_turned_away_when_another_has_its_id(
+    *, restarts: bool
+) -> None:
+    async def brief(part: int = 1) -> int:
+        if part == 2:
+            return part
+        await workflow.signal("go")
+        workflow.continue_as_new(2)
+
+    world = World(brief)
+    world.start("brief")
+    world.signal("go")
+    world.settle()
+    assert (world.status(), run_number(world)) == ("completed", 2)
+    world.start("brief")
+    world.settle()
+    # What an owner could not settle before it died, under the number of the first chain.
+    body: Json = {"signal": "go", "signal_id": "old", "payload": 1}
+    world.store._of("w").post(Kind.SIGNAL, "w", 1, canonical(body))
+    if restarts:
+        world.restart()
+    world.settle()
+    assert (world.status(), run_number(world)) == ("running", 3)
+    assert [each["signal_id"] for each in world.store.rejected] == ["old"]
+    assert not world.store._of("w").inbox
+
+
 def test_mail_read_after_the_end_of_its_run_goes_on_to_the_next_under_another_owner() -> None:
     world = World(collect)
     world.start("collect", [])

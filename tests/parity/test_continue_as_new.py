@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator import workflow
-from orchestrator.core.errors import StoreUnavailable
+from orchestrator.core.errors import ApplicationError, StoreUnavailable
 from orchestrator.core.events import RunStarted, SignalReceived
 from orchestrator.core.values import Json
 from orchestrator.store.ports import Kind
@@ -184,6 +184,31 @@ def test_except_exception_does_not_swallow_it() -> None:
     world.settle()
     assert world.result() == "done"
     assert world.row()["run"] == "3"
+
+
+def test_what_failed_beside_it_fails_the_run() -> None:
+    async def flow() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(going_on())
+            group.create_task(failing())
+
+    async def going_on() -> None:
+        await workflow.signal("go")
+        workflow.continue_as_new()
+
+    async def failing() -> None:
+        try:
+            await workflow.signal("never")
+        finally:
+            raise ApplicationError("no")
+
+    world = World(flow)
+    world.start("flow")
+    world.signal("go")
+    world.settle()
+    assert world.status() == "failed"
+    assert "no" in world.row()["failure"]
+    assert world.names()[-1] == "RunFailed"
 
 
 def test_continuing_in_an_open_saga_rests_the_run() -> None:

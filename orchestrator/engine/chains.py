@@ -40,7 +40,7 @@ def going_over(turn: Turn, execution: Execution) -> list[e.Input]:
         ActivationFailed: It is more than one start can carry.
     """
     unread: list[e.Input] = [*execution.mailbox.unread(), *execution.late, *turn.inputs]
-    over = [event for event in unread if isinstance(event, _GO_OVER)]
+    over: list[e.Input] = [event for event in unread if isinstance(event, _GO_OVER)]
     # Only many of them can be too much: each fits an event.
     if len(over) * EVENT_BYTES_MAX > CARRIED_BYTES_MAX:
         size = sum(len(canonical(_as_carried(event))) for event in over)

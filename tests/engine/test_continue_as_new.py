@@ -9,7 +9,8 @@ from orchestrator import workflow
 from orchestrator.core.events import RunStarted, SignalReceived
 from orchestrator.core.replay import replay
 from orchestrator.core.values import Json, canonical
-from orchestrator.store.ports import Kind
+from orchestrator.engine.chains import Forwarding
+from orchestrator.store.ports import InboxEntry, Kind, RunKey
 from tests.engine.world import World
 
 
@@ -353,3 +354,13 @@ def test_more_than_a_start_can_carry_parks_the_run_and_loses_nothing(
     world.restart()
     world.settle()
     assert world.result() == list(range(10))
+
+
+def test_end_of_an_older_chain_does_not_join_it_to_the_one_that_has_its_id_now() -> None:
+    forwarding = Forwarding()
+    assert forwarding.learn("w", {"run": "5", "first": "4"}) == 5
+    old = RunKey(workflow_id="w", run=1)
+    forwarding.note(old)
+    entry = InboxEntry(id="1-0", kind=Kind.SIGNAL, workflow_id="w", run=1, body={})
+    assert forwarding.is_over(old)
+    assert (forwarding.run_of(entry, 1), forwarding.run_of(entry, 4)) == (1, 5)

@@ -160,10 +160,9 @@ class Forwarding:
     def note(self, key: RunKey) -> None:
         """Run `key` was continued by the next one of its id."""
         first, latest = self._chains.get(key.workflow_id, (key.run, key.run))
-        if key.run > latest:
-            first = key.run
-        if key.run >= first:  # Else another chain has the id by now.
-            self._remember(key.workflow_id, first, max(latest, key.run + 1))
+        # One before `first` is of an older chain: it does not join the one that has the id now.
+        first = key.run if key.run > latest else first
+        self._remember(key.workflow_id, first, max(latest, key.run + 1))
 
     def learn(self, workflow_id: str, row: Mapping[str, str] | None) -> int:
         """Take note of what an id's row says; return the number of its latest run, 0 for none."""

@@ -4,8 +4,10 @@ import json
 
 import click
 
+from benchmarks.history import HistorySettings, measure_history
 from benchmarks.idle import IdleSettings, measure_idle
 from benchmarks.renewals import RenewalsSettings, measure_renewals
+from benchmarks.signals import SignalsSettings, measure_signals
 from benchmarks.steps import StepsSettings, measure_steps
 from benchmarks.takeover import TakeoverSettings, measure_takeover
 from benchmarks.training import TrainingSettings, measure_training
@@ -60,6 +62,26 @@ def renewals(seconds: float, strains: tuple[str, ...]) -> None:
 def idle(runs: tuple[int, ...], caches: tuple[int, ...], seconds: float) -> None:
     """Measure what an orchestrator costs that only keeps open runs."""
     for line in measure_idle(IdleSettings(runs=runs, caches=caches, seconds=seconds)):
+        click.echo(json.dumps(line))
+
+
+@main.command()
+@click.option("--events", default=49_990, show_default=True, help="In the history.")
+def history(**options: int) -> None:
+    """Measure what a long history costs: taking over, replaying, showing, exporting."""
+    for line in measure_history(HistorySettings(**options)):
+        click.echo(json.dumps(line))
+
+
+@main.command()
+@click.option("--rate", default=1_000, show_default=True, help="Signals a second, of all senders.")
+@click.option("--seconds", default=30.0, show_default=True, help="Of sending.")
+@click.option("--senders", default=4, show_default=True, help="Threads, each with its client.")
+@click.option("--per-run", default=500, show_default=True, help="Signals in each run of the chain.")
+@click.option("--take", type=click.Choice(["awaiting", "handling"]), default="awaiting")
+def signals(**options: float | str) -> None:
+    """Send numbered signals to a run that continues as new, and look for lost ones."""
+    for line in measure_signals(SignalsSettings(**options)):  # type: ignore[arg-type]
         click.echo(json.dumps(line))
 
 

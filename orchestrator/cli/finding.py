@@ -9,8 +9,9 @@ from celery.bin.base import CeleryCommand
 
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
-from orchestrator.cli.errors import EXIT_NO, Refusal, worded
+from orchestrator.cli.errors import EXIT_NO, worded
 from orchestrator.cli.pending_tables import pending_json, print_pending
+from orchestrator.cli.scanning import scan
 from orchestrator.client.listing import LIST_LIMIT, Where
 from orchestrator.client.summary import RunSummary
 from orchestrator.core.values import Json
@@ -117,16 +118,13 @@ def describe(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: 
     """Show a run at a glance, and what it waits for; see show for its history."""
     handle = orchestrator_of(ctx.obj.app).run(workflow_id, run)
     summary = handle.describe()
-    try:
-        history = handle.history()
-    except ValueError as error:
-        raise Refusal(f"history of {workflow_id} cannot be read: {error}", EXIT_NO) from error
+    looked = scan(handle)
     if as_json:
-        tables.print_json({"run": summary.as_json(), "pending": pending_json(history)})
+        tables.print_json({"run": summary.as_json(), "pending": pending_json(looked)})
         return
     console = tables.console()
-    console.print(tables.header_table(summary, history))
-    print_pending(console, history)
+    console.print(tables.header_table(summary, looked.ledger.blocked))
+    print_pending(console, looked)
 
 
 @click.command("reindex", cls=CeleryCommand)

@@ -1,22 +1,19 @@
 """What an open run waits for, as its history tells: steps, children, timers and permits."""
 
-from collections.abc import Sequence
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.cli.scanning import Scan
 from orchestrator.cli.tables import moment
-from orchestrator.client.summary import HistoryEvent, instant
-from orchestrator.core.events import TimerStarted
-from orchestrator.core.ledger import Ledger, StepEntry
+from orchestrator.client.summary import instant
+from orchestrator.core.ledger import StepEntry
 from orchestrator.core.values import Json
 
 
-def pending_json(history: Sequence[HistoryEvent]) -> dict[str, Json]:
+def pending_json(scan: Scan) -> dict[str, Json]:
     """Return what is outstanding, by kind; lists, each in the order of its numbers."""
-    ledger = _ledger_of(history)
-    summaries = _timer_summaries(history)
+    ledger, summaries = scan.ledger, scan.timer_summaries
     steps: list[Json] = [
         {
             "step": number,
@@ -58,9 +55,9 @@ def pending_json(history: Sequence[HistoryEvent]) -> dict[str, Json]:
     return {"steps": steps, "children": children, "timers": timers, "permits": permits}
 
 
-def print_pending(console: Console, history: Sequence[HistoryEvent]) -> None:
+def print_pending(console: Console, scan: Scan) -> None:
     """Print what is outstanding as a table; nothing where nothing is."""
-    ledger = _ledger_of(history)
+    ledger, summaries = scan.ledger, scan.timer_summaries
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("PENDING", "STATE", "SINCE OR DUE", "WHAT"):
         table.add_column(name, overflow="fold")
@@ -74,7 +71,6 @@ def print_pending(console: Console, history: Sequence[HistoryEvent]) -> None:
         what = f"{child.scheduled.workflow}  {child.scheduled.id}"
         since = moment(instant(child.scheduled.at_ms))
         table.add_row(f"child {number}", state, since, Text(what))
-    summaries = _timer_summaries(history)
     for number, due_at_ms in sorted(ledger.timers.items()):
         due = moment(instant(due_at_ms))
         table.add_row(f"timer {number}", "waiting", due, Text(summaries.get(number, "")))
@@ -92,15 +88,3 @@ def _state_of(step: StepEntry) -> str:
     if step.is_cancel_requested:
         return "cancelling"
     return "paused" if step.is_paused else step.state.value
-
-
-def _ledger_of(history: Sequence[HistoryEvent]) -> Ledger:
-    ledger = Ledger()
-    for each in history:
-        ledger.apply(each.event)
-    return ledger
-
-
-def _timer_summaries(history: Sequence[HistoryEvent]) -> dict[int, str]:
-    started = (each.event for each in history if isinstance(each.event, TimerStarted))
-    return {event.timer: event.summary for event in started}

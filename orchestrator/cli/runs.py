@@ -1,7 +1,6 @@
 """``celery -A … workflow``: start runs, look at them, write to them."""
 
 import getpass
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,18 +17,15 @@ from orchestrator.cli.errors import EXIT_NO, Refusal, worded
 from orchestrator.cli.finding import count, describe, list_, reindex
 from orchestrator.cli.keys import rotate_keys, shred
 from orchestrator.cli.lineage import lineage
-from orchestrator.cli.pending_tables import print_pending
 from orchestrator.cli.permits import permits
 from orchestrator.cli.replays import export, replay
 from orchestrator.cli.schedules import schedule
+from orchestrator.cli.showing import show, verification_json
 from orchestrator.cli.start_options import said_options, settings_of
 from orchestrator.cli.steps import step
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.messages import DECISIONS, QUERY_TIMEOUT_S
-from orchestrator.client.reading import Verification
-from orchestrator.client.summary import HistoryEvent
-from orchestrator.core.events import encode
 from orchestrator.core.values import Json
 
 _json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -87,38 +83,6 @@ def start(  # noqa: PLR0913 - one parameter per option
         tables.print_json({"workflow_id": handle.workflow_id, "run": handle.run})
     else:
         click.echo(handle.workflow_id)
-
-
-@workflow.command("show", cls=CeleryCommand)
-@_id_argument
-@_run_option
-@_json_flag
-@click.pass_context
-@worded
-def show(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bool) -> None:
-    """Show a run: how it is, every event of its history, and whether the history holds."""
-    handle = _handle(ctx, workflow_id, run)
-    summary, verification = handle.describe(), handle.verify()
-    try:
-        history = handle.history()
-    except ValueError as error:
-        raise Refusal(f"history of {workflow_id} cannot be read: {error}", EXIT_NO) from error
-    if as_json:
-        tables.print_json(
-            {
-                "run": summary.as_json(),
-                "history": [_event_json(each) for each in history],
-                "verification": _verification_json(verification),
-            }
-        )
-    else:
-        console = tables.console()
-        console.print(tables.header_table(summary, history, verification))
-        print_pending(console, history)
-        console.print()
-        console.print(tables.history_table(history))
-    if not verification:
-        ctx.exit(EXIT_NO)
 
 
 @workflow.command("signal", cls=CeleryCommand)
@@ -238,7 +202,7 @@ def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bo
     """Recompute the hash chain over the history of run ID."""
     found = _handle(ctx, workflow_id, run).verify()
     if as_json:
-        tables.print_json(_verification_json(found))
+        tables.print_json(verification_json(found))
     elif found:
         click.echo(f"{workflow_id}: {found.events} events, verified")
     if not found:
@@ -248,6 +212,7 @@ def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bo
 
 
 workflow.add_command(lineage)
+workflow.add_command(show)
 workflow.add_command(shred)
 workflow.add_command(rotate_keys)
 workflow.add_command(permits)
@@ -276,17 +241,3 @@ def _print_done(text: str, data: dict[str, Json], *, as_json: bool) -> None:
         tables.print_json({"ok": True, **data})
     else:
         click.echo(text)
-
-
-def _event_json(each: HistoryEvent) -> Json:
-    event: Json = json.loads(encode(each.event))
-    return {"seq": each.seq, "head": each.head, "event": event}
-
-
-def _verification_json(found: Verification) -> Json:
-    return {
-        "verified": bool(found),
-        "events": found.events,
-        "bad_seq": found.bad_seq,
-        "reason": found.reason,
-    }

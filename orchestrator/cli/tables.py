@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields
 from datetime import datetime
 
@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.client.reading import Verification
 from orchestrator.client.summary import HistoryEvent, RunSummary
+from orchestrator.client.verifying import Verification
 from orchestrator.core.events import Event, RunBlocked, TimerStarted
 from orchestrator.core.failure import Failure
+from orchestrator.core.limits import HISTORY_EVENTS_MAX, HISTORY_EVENTS_WARNED
 from orchestrator.core.search_attributes import attributes_as_json
 from orchestrator.core.values import Json
 
@@ -69,9 +70,12 @@ def runs_table(runs: Iterable[RunSummary]) -> Table:
 
 
 def header_table(
-    run: RunSummary, history: Sequence[HistoryEvent], verification: Verification | None = None
+    run: RunSummary, blocked: RunBlocked | None, verification: Verification | None = None
 ) -> Table:
-    """Return a run at a glance, why it rests, and, where it was looked at, whether it holds."""
+    """Return a run at a glance, why it rests, and, where it was looked at, whether it holds.
+
+    `blocked` is the last event of that kind, where the run is.
+    """
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -91,15 +95,18 @@ def header_table(
     if run.failure is not None:
         table.add_row("failure", Text(failure_text(run.failure)))
     if run.blocked:
-        _add_blocked(table, run, history)
+        _add_blocked(table, run, blocked)
+    if run.seq >= HISTORY_EVENTS_WARNED and not run.is_closed:
+        bound = f"the run is parked at {HISTORY_EVENTS_MAX}; let it continue as new before"
+        table.add_row("history", Text(f"{run.seq} events: {bound}", style="yellow"))
     if verification is not None:
         table.add_row("chain", _chain_text(verification))
     return table
 
 
-def history_table(history: Iterable[HistoryEvent]) -> Table:
-    """Return a history, one numbered line an event."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def history_table(history: Iterable[HistoryEvent], *, with_header: bool = True) -> Table:
+    """Return a history, or a page of one, one numbered line an event."""
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=with_header)
     table.add_column("#", justify="right")
     table.add_column("AT")
     table.add_column("EVENT")
@@ -158,9 +165,8 @@ def _add_said(table: Table, run: RunSummary) -> None:
         table.add_row(f"memo {name}", Text(compact(value)))
 
 
-def _add_blocked(table: Table, run: RunSummary, history: Sequence[HistoryEvent]) -> None:
+def _add_blocked(table: Table, run: RunSummary, last: RunBlocked | None) -> None:
     table.add_row("blocked", Text(run.blocked))
-    last = next((e.event for e in reversed(history) if isinstance(e.event, RunBlocked)), None)
     if last is None:
         return
     for label, text in (

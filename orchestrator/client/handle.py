@@ -12,12 +12,12 @@ from orchestrator.client import exporting, messages, reading, updates
 from orchestrator.client.history_file import HistoryHeader
 from orchestrator.client.messages import Target
 from orchestrator.client.port import run_in_place
-from orchestrator.client.reading import Verification
 from orchestrator.client.session import Session
 from orchestrator.client.step_handle import AsyncStepHandle, StepHandle
 from orchestrator.client.summary import HistoryEvent, RunSummary
 from orchestrator.client.update_handle import AsyncUpdateHandle, Timeout, UpdateHandle
 from orchestrator.client.update_handle import in_seconds as seconds
+from orchestrator.client.verifying import Verification
 from orchestrator.core.values import Json
 
 R = TypeVar("R")
@@ -84,9 +84,10 @@ class AsyncRunHandle(_Named, Generic[R]):
         """See `reading.state`."""
         return await reading.state(self._sessions.on_running_loop(), self._target, type)
 
-    async def history(self) -> list[HistoryEvent]:
+    async def history(self, *, after: int = 0, limit: int | None = None) -> list[HistoryEvent]:
         """See `reading.history`."""
-        return await reading.history(self._sessions.on_running_loop(), self._target)
+        session = self._sessions.on_running_loop()
+        return await reading.history(session, self._target, after=after, limit=limit)
 
     async def verify(self) -> Verification:
         """See `reading.verify`."""
@@ -181,9 +182,10 @@ class RunHandle(_Named, Generic[R]):
         """See `reading.state`."""
         return run_in_place(reading.state(self._sessions.blocking(), self._target, type))
 
-    def history(self) -> list[HistoryEvent]:
+    def history(self, *, after: int = 0, limit: int | None = None) -> list[HistoryEvent]:
         """See `reading.history`."""
-        return run_in_place(reading.history(self._sessions.blocking(), self._target))
+        read = reading.history(self._sessions.blocking(), self._target, after=after, limit=limit)
+        return run_in_place(read)
 
     def verify(self) -> Verification:
         """See `reading.verify`."""

@@ -4,8 +4,8 @@ None of it needs an orchestrator or a worker: everything lies in the store.
 """
 
 import functools
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeVar, get_type_hints
 
 from orchestrator.client.messages import Target
@@ -23,6 +23,7 @@ from orchestrator.client.summary import (
     instant,
     summary_of,
 )
+from orchestrator.client.verifying import ChainCheck, Verification
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import (
     InvalidPayload,
@@ -43,26 +44,12 @@ from orchestrator.core.events import (
 from orchestrator.core.failure import Failure
 from orchestrator.core.run_retry import goes_on
 from orchestrator.core.states import RunState
-from orchestrator.core.values import first_head, next_head
 from orchestrator.core.versions import of_version
 from orchestrator.store.ports import RunKey, StoredEvent
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
-    """Whether a history is what the orchestrators wrote.
-
-    `events` were found; the first bad one is `bad_seq`, for `reason`; None and "" where all hold.
-    """
-
-    events: int
-    bad_seq: int | None = None
-    reason: str = ""
-
-    def __bool__(self) -> bool:
-        return self.bad_seq is None
+#: Events read at a time where a history is looked through.
+_PAGE_EVENTS = 1_000
 
 
 async def describe(session: Session, target: Target) -> RunSummary:
@@ -133,14 +120,23 @@ async def state(session: Session, target: Target, kind: Any) -> Any:
         raise InvalidPayload(f"state of {target.workflow_id}", str(error)) from None
 
 
-async def history(session: Session, target: Target) -> list[HistoryEvent]:
+async def history(
+    session: Session, target: Target, *, after: int = 0, limit: int | None = None
+) -> list[HistoryEvent]:
     """Return the events of the run, oldest first; [] for one that no orchestrator has seen yet.
+
+    Only those behind event number `after`, and at most `limit`: a long history is best read page
+    by page.
 
     Raises:
         RunNotFound: No run has this id.
         ValueError: An entry that is no event of this version; `verify` says which.
     """
-    return [history_event_of(stored) for stored in await _stored(session, target)]
+    key = (await describe(session, target)).key
+    stored = await session.resend(
+        lambda: session.store.read_history(key, after_seq=after, count=limit)
+    )
+    return [history_event_of(each) for each in stored]
 
 
 async def verify(session: Session, target: Target) -> Verification:
@@ -151,41 +147,25 @@ async def verify(session: Session, target: Target) -> Verification:
     """
     # The row first: what is appended meanwhile is longer than the row says, never shorter.
     summary = await describe(session, target)
-    stored = await session.store.read_history(summary.key)
-    checked = verify_chain(summary.key, stored)
-    if not checked or not summary.seq:
-        return checked
-    if len(stored) < summary.seq:
-        return Verification(
-            events=len(stored),
-            bad_seq=len(stored) + 1,
-            reason=f"missing: the row counts {summary.seq} events",
-        )
-    if stored[summary.seq - 1].head != summary.head:
-        return Verification(
-            events=len(stored), bad_seq=summary.seq, reason="the row has another head"
-        )
-    return checked
+    check, seq, head = ChainCheck(summary.key), 0, ""
+    while page := await _page(session, summary.key, seq):
+        check.add(page)
+        seq = page[-1].seq
+        head = next((each.head for each in page if each.seq == summary.seq), head)
+        if len(page) < _PAGE_EVENTS:
+            break
+    if check.found().events < summary.seq:
+        events = check.found().events
+        check.note(events + 1, f"missing: the row counts {summary.seq} events")
+    elif summary.seq and head != summary.head:
+        check.note(summary.seq, "the row has another head")
+    return check.found()
 
 
-def verify_chain(key: RunKey, stored: Sequence[StoredEvent]) -> Verification:
-    """Return what recomputing the chain over `stored`, a whole history, finds."""
-    head = first_head(key.workflow_id, key.run)
-    for index, entry in enumerate(stored):
-        seq, reason = index + 1, ""
-        head = next_head(head, entry.recorded)
-        if entry.seq != seq:
-            reason = f"missing: the next entry is event {entry.seq}"
-        elif entry.head != head:
-            reason = "its bytes, or those of an event before it, are not the ones that were chained"
-        else:
-            try:
-                history_event_of(entry)
-            except ValueError as error:
-                reason = str(error)
-        if reason:
-            return Verification(events=len(stored), bad_seq=seq, reason=reason)
-    return Verification(events=len(stored))
+async def _page(session: Session, key: RunKey, seq: int) -> list[StoredEvent]:
+    return await session.resend(
+        lambda: session.store.read_history(key, after_seq=seq, count=_PAGE_EVENTS)
+    )
 
 
 def result_type(definition: WorkflowDefinition | None) -> Any:
@@ -222,11 +202,6 @@ def _result_of(session: Session, target: Target, summary: RunSummary) -> Any:
         return session.codec.decode(result_type(definition), value)
     except ValueError as error:
         raise InvalidPayload(f"result of {target.workflow_id}", str(error)) from None
-
-
-async def _stored(session: Session, target: Target) -> list[StoredEvent]:
-    summary = await describe(session, target)
-    return await session.resend(lambda: session.store.read_history(summary.key))
 
 
 async def _describe_earlier(session: Session, target: Target) -> RunSummary:

@@ -555,6 +555,25 @@ class ContinueAsNew(BaseException):
         return f"the run goes on as a new run of {self.workflow}"
 
 
+def continuation_in(error: BaseException | None) -> ContinueAsNew | None:
+    """Return the continuation that `error` is, or that is all there is in a group of a TaskGroup.
+
+    Where something else failed beside it, the run does not go on as if nothing had: see
+    `beside_continuation`.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        found = [continuation_in(member) for member in error.exceptions]
+        return found[0] if all(found) else None
+    return error if isinstance(error, ContinueAsNew) else None
+
+
+def beside_continuation(error: BaseException) -> BaseException:
+    """Return `error`; of a group in which something failed beside a continuation, what failed."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(ContinueAsNew)[1] or error
+    return error
+
+
 class CompleteLater(BaseException):
     """A body ends, and its step does not: see `orchestrator.step.complete_later`."""
 

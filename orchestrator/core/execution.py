@@ -19,7 +19,12 @@ from orchestrator.core.compensation import SagaRecord, SagaState
 from orchestrator.core.conditions import Conditions
 from orchestrator.core.deadlines import failure_of_timeout
 from orchestrator.core.definition import WorkflowDefinition
-from orchestrator.core.errors import ActivationFailed, ActivationInterrupted, ContinueAsNew
+from orchestrator.core.errors import (
+    ActivationFailed,
+    ActivationInterrupted,
+    beside_continuation,
+    continuation_in,
+)
 from orchestrator.core.events import (
     CancelRequested,
     ChildCompleted,
@@ -81,6 +86,8 @@ class Execution(Orders):
         #: Number of the event that is applied now; set by who applies it.
         self.seq = 0
         self.is_finished = False
+        #: What was recorded while the run was blocked, and follows the end that its code now makes.
+        self.late: list[Input] = []
         self.mailbox = Mailbox()
         self.queries = Queries()
         self.handlers = Handlers()
@@ -121,6 +128,7 @@ class Execution(Orders):
         self.places = []
         self.patches.activation += 1
         if self.is_finished:
+            self.late.append(event)
             return commands
         self.is_usable = False
         self.now_ms = self.loop.now_ms = event.at_ms
@@ -356,17 +364,18 @@ class Execution(Orders):
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self._cancel_reason is not None:
                 return RunCancelled(at_ms=0, reason=self._cancel_reason)
-            if isinstance(error, ContinueAsNew):
+            if (goes_on := continuation_in(error)) is not None:
                 return RunContinuedAsNew(
                     at_ms=0,
-                    workflow=error.workflow,
-                    args_digest=digest([error.arguments, error.kwargs]),
-                    args=error.arguments,
-                    kwargs=error.kwargs,
+                    workflow=goes_on.workflow,
+                    args_digest=digest([goes_on.arguments, goes_on.kwargs]),
+                    args=goes_on.arguments,
+                    kwargs=goes_on.kwargs,
                 )
-            if not endings.is_failure(self.definition, error):
-                raise endings.bug(error) from error
-            return RunFailed(at_ms=0, failure=endings.failure_in(error))
+            failed = beside_continuation(error)
+            if not endings.is_failure(self.definition, failed):
+                raise endings.bug(failed) from error
+            return RunFailed(at_ms=0, failure=endings.failure_in(failed))
         return RunCompleted(at_ms=0, result=result)
 
     def _end(self, ending: Command) -> None:

@@ -12,7 +12,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from orchestrator.core.errors import ContinueAsNew, UsageError
+from orchestrator.core.errors import UsageError, continuation_in
 from orchestrator.core.loop import WorkflowLoop
 
 Unfinished = Literal["wait", "abandon", "warn"]
@@ -74,7 +74,8 @@ class Handlers:
         if loop.lingers or main is None or not main.done() or main.cancelled():
             return False
         # The attribute and not the method: asking would mark the exception as looked at.
-        has_returned = main._exception is None or isinstance(main._exception, ContinueAsNew)
+        failed = main._exception
+        has_returned = failed is None or continuation_in(failed) is not None
         loop.lingers = has_returned and self.are_waited_for
         if loop.lingers and cancel_reason is not None:
             self.cancel_waited_for()

@@ -46,14 +46,21 @@ BATCH_RPS_DEFAULT = 50
 
 #: Events in one history.  Replay is O(events); beyond it the run is parked, never ended.
 HISTORY_EVENTS_MAX = 50_000
+#: Events beyond that for what arrives while it is parked; then mail stays in the inbox.
+HISTORY_EVENTS_RESERVED = 10_000
+#: Events beyond that for a run that ends, goes on as new, or unwinds as it was asked to.
+HISTORY_EVENTS_UNWINDING = 10_000
 #: Events from which a workflow is advised to continue as new: a replay of that many is a matter of
 #: tens of milliseconds, and a steady run of it costs one more start in four thousand events.
 HISTORY_EVENTS_SUGGESTED = 4_000
 #: Events from which an orchestrator warns, once for each history.
 HISTORY_EVENTS_WARNED = 10_000
-#: Signals remembered over the end of a run, so that one sent again is known: more than clients
-#: send within the time in which they repeat.
-CARRIED_SIGNAL_IDS_MAX = 1_000
+#: Signals remembered over the end of a run, so that one sent again is known: a thousand a second
+#: for as long as a client waits for an answer before it repeats.  Each takes 19 bytes of a start.
+CARRIED_SIGNAL_IDS_MAX = 5_000
+#: What nobody has taken goes over with a start, which is one argument of one script: some hundred
+#: thousand ordinary signals.  With more the run is parked, and they stay in its history.
+CARRIED_BYTES_MAX = 32 * 1024 * 1024
 #: Commands one activation may issue: keeps the commit script short, as Redis is blocked meanwhile.
 COMMANDS_PER_ACTIVATION_MAX = 2_000
 #: Steps of one `workflow.map` under way at a time, unless said otherwise, and at most: all of them
@@ -166,6 +173,7 @@ assert ORCHESTRATOR_TTL_MS <= LEASE_TTL_MS - LEASE_RENEW_INTERVAL_MS, (
 )
 assert INBOX_BLOCK_MS + BALANCE_INTERVAL_MS < 1_000, "a clean stop hands over within a second"
 assert HISTORY_EVENTS_SUGGESTED < HISTORY_EVENTS_WARNED < HISTORY_EVENTS_MAX
+assert COMMANDS_PER_ACTIVATION_MAX < HISTORY_EVENTS_UNWINDING
 assert INLINE_BYTES_MAX <= PAYLOAD_BYTES_MAX < EVENT_BYTES_MAX
 assert INLINE_BYTES_MAX < BLOB_BYTES_MAX
 assert (
@@ -173,6 +181,7 @@ assert (
     + MEMO_BYTES_MAX
     + SEARCH_ATTRIBUTES_MAX * (SEARCH_ATTRIBUTE_NAME_CHARS_MAX + SEARCH_ATTRIBUTE_BYTES_MAX)
     + DETAILS_BYTES_MAX
+    + CARRIED_SIGNAL_IDS_MAX * 19
     < EVENT_BYTES_MAX
 ), "a start with all that it may carry is one event"
 assert SUMMARY_BYTES_MAX < DETAILS_BYTES_MAX < PAYLOAD_BYTES_MAX

@@ -21,6 +21,10 @@ class RunCache:
     def __len__(self) -> int:
         return len(self._runs)
 
+    def holds(self, key: RunKey) -> bool:
+        """Return whether the run is in memory, and waits there."""
+        return key in self._runs
+
     def take(self, key: RunKey) -> LiveRun | None:
         """Take the run out and return it; None when it is not in memory."""
         return self._runs.pop(key, None)

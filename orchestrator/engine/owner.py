@@ -23,7 +23,7 @@ from orchestrator.core.limits import (
 )
 from orchestrator.core.values import loads
 from orchestrator.engine.cache import RunCache
-from orchestrator.engine.chains import Forwarding
+from orchestrator.engine.chains import Forwarding, Sorting
 from orchestrator.engine.delays import arrivals_of_unbegun
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.leases import Leases
@@ -197,20 +197,15 @@ class Owner:
 
     def _sort(self, partition: int, entries: Sequence[InboxEntry], work: Work) -> None:
         nobodys = []
+        sorting = Sorting(self._store, self._forwarding, self.cache.holds)
         for entry in entries:
-            run = entry.run or self._run_of(entry.workflow_id)
-            run = self._forwarding.run_of(entry, run)
+            run = sorting.run_of(entry)
             if run:
                 work.add(RunKey(workflow_id=entry.workflow_id, run=run), entry)
             else:
                 nobodys.append(entry)
         if nobodys:
             self._refuse(partition, nobodys)
-
-    def _run_of(self, workflow_id: str) -> int:
-        """Return the number of the id's latest run, 0 for an unknown id."""
-        row = self._store.find_row(workflow_id)
-        return int(row["run"]) if row else 0
 
     def _refuse(self, partition: int, entries: Sequence[InboxEntry]) -> None:
         for entry in entries:
@@ -283,6 +278,7 @@ class Owner:
             run = self.cache.take(key)
             try:
                 run = run or self._load(key, arrivals)
+                run.is_chain_over = self._forwarding.is_over(key)
                 if not run.has_begun:
                     arrivals = arrivals_of_unbegun(self._store, run, arrivals, now_ms)
                 run.take(arrivals, now_ms=now_ms)
@@ -402,10 +398,14 @@ class Owner:
     def _keep_or_close(self, run: LiveRun) -> None:
         if run.is_continued:
             self._forwarding.note(run.key)
-        if run.is_closed or run.questions.is_spoiled or not run.has_begun:
+        is_dropped = run.is_closed or run.questions.is_spoiled or not run.has_begun
+        if is_dropped:
             run.close()
+        elif run.is_to_try_again:
+            run.close()
+            self._pokes.append(run.key)
         else:
             self.cache.put(run)
-        if run.was_cut_short:
+        if run.was_cut_short or (is_dropped and run.has_kept_mail):
             run.was_cut_short = False
             self._read_again(run.partition)

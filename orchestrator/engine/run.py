@@ -19,18 +19,25 @@ from orchestrator.core.errors import (
     PayloadTooLarge,
 )
 from orchestrator.core.execution import Execution
-from orchestrator.core.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX
+from orchestrator.core.limits import PAYLOAD_BYTES_MAX
 from orchestrator.core.replay import Replayed, replay
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.run_retry import goes_on
 from orchestrator.core.values import Json, canonical
 from orchestrator.engine.attempts import Attempts
-from orchestrator.engine.chains import continue_run, follows, retry_run, with_attempts
+from orchestrator.engine.chains import (
+    continue_run,
+    follows,
+    going_over,
+    retry_run,
+    with_attempts,
+)
 from orchestrator.engine.children import Children
 from orchestrator.engine.deadlines import ending_of_blocked, take_deadline
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.endings import fields_of_end, outcome_of
 from orchestrator.engine.externals import Externals
+from orchestrator.engine.lengths import Lengths, is_stopping, may_keep_mail
 from orchestrator.engine.mail import Mail
 from orchestrator.engine.permits import RunPermits, is_of_another_run
 from orchestrator.engine.questions import Questions
@@ -65,6 +72,8 @@ class LiveRun:
         questions: Its queries and their answers, for the owner to hand out.
         undelivered: What came after the run's end and must not vanish, for the owner to settle.
         was_cut_short: Whether arrivals were left where they lie, to be read again.
+        is_chain_over: Whether no run goes on for it: its chain has ended, and another began.
+        is_to_try_again: Whether it is parked and was given room: drop it, and poke it.
     """
 
     def __init__(self, key: RunKey, partition: int, tools: Tools) -> None:
@@ -72,8 +81,11 @@ class LiveRun:
         self.partition = partition
         self.undelivered: list[Undelivered] = []
         self.was_cut_short = False
+        self.is_chain_over = False
+        self.is_to_try_again = False
         self._tools = tools
         self._turn = Turn(key, tools)
+        self._lengths = Lengths(self._turn)
         self._externals = Externals(self._turn)
         self._mail = Mail(self._turn, self._externals)
         self._attempts = Attempts(self._turn)
@@ -122,6 +134,11 @@ class LiveRun:
     def is_continued(self) -> bool:
         """Whether the run has ended, and the next one of its id goes on."""
         return goes_on(self._turn.ledger.ending)
+
+    @property
+    def has_kept_mail(self) -> bool:
+        """Whether the inbox is to be read again for it once it has ended."""
+        return self.was_cut_short or may_keep_mail(self._turn.ledger)
 
     def close(self) -> None:
         """Leave memory: coroutines are closed and order nothing."""
@@ -178,7 +195,7 @@ class LiveRun:
             if turn.ledger.is_closed:
                 return
             if turn.ledger.blocked:
-                self._unblock(replayed)
+                self._try_again(replayed)
             else:
                 self._published = self._encoded_state()
 
@@ -230,6 +247,8 @@ class LiveRun:
         self._turn.begin(self._turn.draft.head)
 
     def _take_entry(self, entry: InboxEntry) -> None:
+        if not self.is_closed and self._lengths.keeps_out(entry.kind):
+            return  # It stays in the inbox: see `has_kept_mail`.
         if entry.id:
             self._turn.draft.inbox_ids.append(entry.id)
         if entry.kind is Kind.QUERY:
@@ -238,7 +257,7 @@ class LiveRun:
             self.undelivered += turned_away(entry, self._turn, self._externals)
         elif self.is_closed or (entry.kind is not Kind.START and not self._turn.ledger.started):
             # Nothing follows an end, and the sender raced with it; nor precedes a start.
-            if self.is_continued and follows(entry.kind):
+            if self.is_continued and follows(entry.kind) and not self.is_chain_over:
                 self._turn.draft.inbox_ids.remove(entry.id)
                 self.was_cut_short = True
                 return
@@ -262,6 +281,9 @@ class LiveRun:
             turn.draft.record(event)
             if turn.ledger.blocked:
                 self._end_if_told()
+                self.is_to_try_again |= turn.ledger.blocked.kind == "limit" and is_stopping(
+                    turn.ledger
+                )
             else:
                 self._apply(event)
         turn.inputs.clear()
@@ -297,20 +319,13 @@ class LiveRun:
             ActivationFailed: One of them is beyond a bound.
         """
         turn = self._turn
-        if turn.ledger.seq + len(commands) > HISTORY_EVENTS_MAX:
-            raise ActivationFailed(
-                "limit", f"the history would grow beyond {HISTORY_EVENTS_MAX} events"
-            )
         commands = with_attempts(turn, commands)
-        recorded = [as_recorded(command, self._tools.blobs) for command in commands]
-        published = self._encoded_state()
+        recorded, published, over = self._prepared(commands)
         for asked, (command, data) in zip(commands, recorded, strict=True):
             if isinstance(asked, e.RunContinuedAsNew):
-                assert self._execution is not None
-                continue_run(turn, asked, self._execution.mailbox.unread())
+                continue_run(turn, asked, over)
             elif isinstance(asked, e.RunFailed) and asked.retry_at_ms:
-                assert self._execution is not None
-                retry_run(turn, asked, self._execution.mailbox.unread())
+                retry_run(turn, asked, over)
             if isinstance(command, e.ENDINGS):
                 self._end(command, data)
                 continue
@@ -324,6 +339,22 @@ class LiveRun:
         if published is not None and published != self._published:
             self._published = published
             turn.draft.fields["state"] = published.decode()
+
+    def _prepared(
+        self, commands: Sequence[e.Command]
+    ) -> tuple[list[tuple[e.Command, bytes]], bytes | None, list[e.Input]]:
+        """Return what commands are recorded as, the state published, and what goes over.
+
+        Raises:
+            ActivationFailed: One of them is beyond a bound.
+        """
+        assert self._execution is not None
+        self._lengths.check(commands)
+        recorded = [as_recorded(command, self._tools.blobs) for command in commands]
+        published = self._encoded_state()
+        is_continued = any(goes_on(one) for one in commands)
+        over = going_over(self._turn, self._execution) if is_continued else []
+        return recorded, published, over
 
     def _tell_store(self, command: e.Command) -> None:
         draft = self._turn.draft
@@ -394,6 +425,16 @@ class LiveRun:
             return
         self._block(error)
 
+    def _try_again(self, replayed: Replayed) -> None:
+        """Move a blocked run whose code fits now, unless a bound still holds it."""
+        try:
+            self._prepared(with_attempts(self._turn, replayed.pending))
+        except ActivationFailed as error:
+            self.close()
+            self._block_loaded(error)
+        else:
+            self._unblock(replayed)
+
     def _unblock(self, replayed: Replayed) -> None:
         turn = self._turn
         logger.warning("%s moves again", self.key)
@@ -425,6 +466,7 @@ class LiveRun:
         return data
 
     def _note_status(self) -> None:
+        self._lengths.warn()
         draft, ledger = self._turn.draft, self._turn.ledger
         if not draft.events or ledger.status == self._status:
             return

@@ -12,7 +12,7 @@ from orchestrator.blobs import DirectoryBlobs
 from orchestrator.client.connection import Connection
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.messages import Target
-from orchestrator.client.reading import verify_chain
+from orchestrator.client.verifying import verify_chain
 from orchestrator.client.workflow import Workflow
 from orchestrator.core import events as e
 from orchestrator.core.blobs import BlobRef

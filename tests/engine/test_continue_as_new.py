@@ -9,7 +9,8 @@ from orchestrator import workflow
 from orchestrator.core.events import RunStarted, SignalReceived
 from orchestrator.core.replay import replay
 from orchestrator.core.values import Json, canonical
-from orchestrator.store.ports import Kind
+from orchestrator.engine.chains import Forwarding
+from orchestrator.store.ports import InboxEntry, Kind, RunKey
 from tests.engine.world import World
 
 
@@ -129,6 +130,34 @@ def test_mail_that_names_an_earlier_run_of_the_chain_reaches_the_one_that_goes_o
     world.store.post("w", Kind.CANCEL, {"reason": "enough", "request_id": "c"}, run=1)
     world.settle()
     assert world.status() == "cancelled"
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_mail_of_a_chain_that_is_over_is_turned_away_when_another_has_its_id(
+    *, restarts: bool
+) -> None:
+    async def brief(part: int = 1) -> int:
+        if part == 2:
+            return part
+        await workflow.signal("go")
+        workflow.continue_as_new(2)
+
+    world = World(brief)
+    world.start("brief")
+    world.signal("go")
+    world.settle()
+    assert (world.status(), run_number(world)) == ("completed", 2)
+    world.start("brief")
+    world.settle()
+    # What an owner could not settle before it died, under the number of the first chain.
+    body: Json = {"signal": "go", "signal_id": "old", "payload": 1}
+    world.store._of("w").post(Kind.SIGNAL, "w", 1, canonical(body))
+    if restarts:
+        world.restart()
+    world.settle()
+    assert (world.status(), run_number(world)) == ("running", 3)
+    assert [each["signal_id"] for each in world.store.rejected] == ["old"]
+    assert not world.store._of("w").inbox
 
 
 def test_mail_read_after_the_end_of_its_run_goes_on_to_the_next_under_another_owner() -> None:
@@ -296,3 +325,42 @@ def test_advice_to_continue_depends_on_the_history_alone(monkeypatch: pytest.Mon
     lengths = world.result()
     assert lengths == list(range(1, 12))
     check_all(world, "advised")
+
+
+def test_more_than_a_start_can_carry_parks_the_run_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def hasty(part: int = 1) -> list[int]:
+        if part == 1:
+            await workflow.signal("go")
+            workflow.continue_as_new(2)
+        return [await workflow.signal("number") for _ in range(10)]
+
+    async def mended(part: int = 1) -> list[int]:
+        await workflow.signal("go")
+        return [await workflow.signal("number") for _ in range(10)]
+
+    mended.__name__ = "hasty"
+    monkeypatch.setattr("orchestrator.engine.chains.CARRIED_BYTES_MAX", 300)
+    world = World(hasty)
+    world.start("hasty")
+    for number in range(10):
+        world.signal("number", number)
+    world.signal("go")
+    world.settle()
+    assert world.status() == "blocked"
+    assert "10 signals that nobody has taken" in world.row()["blocked"]
+    world.deploy(mended)
+    world.restart()
+    world.settle()
+    assert world.result() == list(range(10))
+
+
+def test_end_of_an_older_chain_does_not_join_it_to_the_one_that_has_its_id_now() -> None:
+    forwarding = Forwarding()
+    assert forwarding.learn("w", {"run": "5", "first": "4"}) == 5
+    old = RunKey(workflow_id="w", run=1)
+    forwarding.note(old)
+    entry = InboxEntry(id="1-0", kind=Kind.SIGNAL, workflow_id="w", run=1, body={})
+    assert forwarding.is_over(old)
+    assert (forwarding.run_of(entry, 1), forwarding.run_of(entry, 4)) == (1, 5)

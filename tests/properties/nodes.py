@@ -17,6 +17,7 @@ from orchestrator import (
     Orchestrator,
     Retry,
     StepError,
+    UsageError,
     step,
     workflow,
 )
@@ -176,6 +177,19 @@ class Child:
         return await call("program", spec["part"])
 
 
+class GoOn:
+    @staticmethod
+    def tree(inner: Trees) -> Trees:
+        return st.fixed_dictionaries({"part": inner})
+
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        try:
+            workflow.continue_as_new(spec["part"])
+        except UsageError:
+            return await run(spec["part"])  # A saga is open.
+
+
 class Saga(Sequence):
     @staticmethod
     async def run(spec: Spec, run: Run) -> Any:
@@ -190,7 +204,7 @@ NODES: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
         *(Step, Sleep, Signal, Chance),
-        *(Sequence, Gather, Group, Cancel, Shield, Timeout, Child, Saga),
+        *(Sequence, Gather, Group, Cancel, Shield, Timeout, Child, GoOn, Saga),
     )
 }
 

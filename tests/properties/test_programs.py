@@ -1,7 +1,7 @@
 """P3, for any program: killed at every event and replayed, it orders the same and ends the same.
 
-Goal: no combination of steps, timers, groups, cancellations, children, signals and sagas makes an
-execution that was rebuilt from its history differ from the one that lived through it.
+Goal: no combination of steps, timers, groups, cancellations, children, signals, sagas and runs that
+go on makes an execution that was rebuilt from its history differ from the one that lived it.
 Method: random trees of these are carried out on the engine in memory, once by an orchestrator that
 lives and once by one that is killed after every commit; the histories have to be equal, byte for
 byte, and each has to replay from the log as it was before each of its inputs.
@@ -30,11 +30,12 @@ from tests.properties.nodes import PEOPLE, PROGRAMS, Spec, orc, program
 
 EXAMPLES = int(os.environ.get("ORCHESTRATOR_PROGRAMS", "400"))
 
-Histories = dict[str, list[Event]]
+#: By id and number of the run.
+Histories = dict[tuple[str, int], list[Event]]
 
 
 def carried_out(spec: Spec, people: list[tuple[int, str]], *, killed: bool) -> Histories:
-    """Return the histories of all runs, by id; every one of them has ended."""
+    """Return the histories of all runs; every one of them has ended."""
     with WorkflowEnvironment(orc, replay_every_turn=killed) as env:
         handle = env.start(program, spec, id="p")
         for number, (seconds, what) in enumerate(people):
@@ -50,9 +51,9 @@ def carried_out(spec: Spec, people: list[tuple[int, str]], *, killed: bool) -> H
         assert not orc.list(closed=False)
         found = {}
         for run in orc.list():
-            one = env.run(run.workflow_id)
+            one = orc.run(run.workflow_id, run.run)
             assert one.verify()
-            found[run.workflow_id] = [item.event for item in one.history()]
+            found[run.workflow_id, run.run] = [item.event for item in one.history()]
         return found
 
 
@@ -78,12 +79,12 @@ def _is_requested(event: Event) -> bool:
     return isinstance(event, RunStarted | CancelRequested | TerminateRequested)
 
 
-def check_prefixes(workflow_id: str, history: list[Event]) -> None:
+def check_prefixes(workflow_id: str, run: int, history: list[Event]) -> None:
     """Replay the history as it was before each of its inputs, and whole."""
     for index, event in enumerate(history):
         if index and isinstance(event, INPUTS):
-            replay(program.definition, workflow_id, 1, history[:index]).execution.close()
-    replayed = replay(program.definition, workflow_id, 1, history)
+            replay(program.definition, workflow_id, run, history[:index]).execution.close()
+    replayed = replay(program.definition, workflow_id, run, history)
     assert replayed.execution.is_finished
     assert replayed.pending == []
     replayed.execution.close()
@@ -94,12 +95,16 @@ def check_prefixes(workflow_id: str, history: list[Event]) -> None:
 )
 @given(spec=PROGRAMS, people=PEOPLE)
 @example(spec={"kind": "Chance"}, people=[])
+@example(
+    spec={"kind": "GoOn", "part": {"kind": "GoOn", "part": {"kind": "Signal", "name": "a"}}},
+    people=[(0, "a")],
+)
 def test_a_program_killed_at_every_event_orders_the_same_and_ends_the_same(
     spec: Spec, people: list[tuple[int, str]]
 ) -> None:
     lived = carried_out(spec, people, killed=False)
     killed = carried_out(spec, people, killed=True)
     assert lived.keys() == killed.keys()
-    for workflow_id, history in lived.items():
-        assert told(killed[workflow_id]) == told(history)
-        check_prefixes(workflow_id, history)
+    for (workflow_id, run), history in lived.items():
+        assert told(killed[workflow_id, run]) == told(history)
+        check_prefixes(workflow_id, run, history)

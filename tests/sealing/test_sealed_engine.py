@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator import workflow
-from orchestrator.client.reading import verify_chain
+from orchestrator.client.verifying import verify_chain
 from orchestrator.core.errors import ApplicationError, PayloadSealed, RunNotFound, UsageError
 from orchestrator.core.events import StepAttemptFailed, StepCompleted
 from orchestrator.core.limits import INLINE_BYTES_MAX

@@ -1,14 +1,14 @@
 """Histories as the checker reads them: JSON, and nothing of the engine's understanding of it."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.store.ports import RunKey
 
 #: One event: its JSON object.
 Event = dict[str, Any]
-ENDINGS = ("RunCompleted", "RunFailed", "RunCancelled", "RunTerminated")
+ENDINGS = ("RunCompleted", "RunFailed", "RunCancelled", "RunTerminated", "RunContinuedAsNew")
 #: What code orders; everything else arrives, or is noted.
 COMMANDS = (
     *ENDINGS,
@@ -40,6 +40,30 @@ def decoded(stored: Iterable[Any]) -> list[Event]:
 def is_ended(events: Sequence[Event]) -> bool:
     """Return whether the run has ended."""
     return bool(events) and events[-1]["type"] in ENDINGS
+
+
+def is_continued(events: Sequence[Event]) -> bool:
+    """Return whether the run has ended, and the next one of its id goes on."""
+    return bool(events) and events[-1]["type"] == "RunContinuedAsNew"
+
+
+def followers(runs: Mapping[RunKey, Sequence[Event]], key: RunKey) -> list[RunKey]:
+    """Return the runs that go on after `key`, in their order."""
+    found: list[RunKey] = []
+    while is_continued(runs[key]):
+        key = key_of(key.workflow_id, key.run + 1)
+        if key not in runs:
+            break
+        found.append(key)
+    return found
+
+
+def chain_of(runs: Mapping[RunKey, Sequence[Event]], key: RunKey) -> list[RunKey]:
+    """Return all runs of the chain that `key` is part of."""
+    first = key
+    while (before := runs[first][0].get("continued_from")) is not None:
+        first = key_of(key.workflow_id, before)
+    return [first, *followers(runs, first)]
 
 
 def of_type(events: Iterable[Event], *types: str) -> list[Event]:

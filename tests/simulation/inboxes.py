@@ -88,6 +88,7 @@ class Inboxes:
             return  # Its run is lost, and whoever took it did not know yet.
         if histories.is_ended(events):
             return  # It raced with the end; a signal is kept among the rejected, see `checks`.
+        events = [*self._before(entry, events), *events]
         if not _TRACES[entry.kind](events, entry.body):
             raise Broken(
                 "P1",
@@ -95,6 +96,14 @@ class Inboxes:
                 f"an event that tells of {dict(entry.body)}",
                 f"none among {[event['type'] for event in events]}",
             )
+
+    def _before(self, entry: InboxEntry, events: Sequence[Event]) -> list[Event]:
+        """Return what the chain has on record before this run, where that may tell of the entry."""
+        told: list[Event] = []
+        while entry.kind is Kind.SIGNAL and events and (run := events[0].get("continued_from")):
+            events = self._watch.events(histories.key_of(entry.workflow_id, run))
+            told = [*events, *told]
+        return told
 
 
 def _started(events: Sequence[Event], body: Mapping[str, Any]) -> bool:

@@ -22,6 +22,8 @@ from tests.simulation.bodies import ACT, UNDO
 #: Signals that a program may wait for, with the type of their payload.
 SIGNALS: dict[str, Any] = {"go": int, "count": int}
 DEPTH_MAX = 3
+#: A chain has so many runs at most.
+CHAIN_MAX = 3
 _STEPS = ("step", "saga_step")
 _ROUND_MS = (500, 1_000, 2_000, 5_000)
 #: What "try" catches: what a careful author would.
@@ -91,8 +93,11 @@ class Seedling:
 class Run:
     """What the instructions of one run share."""
 
-    def __init__(self, *, is_buggy: bool) -> None:
+    def __init__(self, *, is_buggy: bool, tree: list[Any], part: int) -> None:
         self.is_buggy = is_buggy
+        self.tree = tree
+        #: Which run of its chain it is, from 1 on.
+        self.part = part
         self.state: dict[str, Any] = workflow.publish({"trace": [], "count": 0})
         self.tasks: list[asyncio.Task[Any]] = []
 
@@ -231,6 +236,16 @@ async def _fail(_run: Run, _saga: Any, reason: str) -> None:
     raise ApplicationError(reason)
 
 
+async def _go_on(run: Run, _saga: Any, rest: Any) -> None:
+    if run.part == CHAIN_MAX:
+        run.note("stays")
+        return
+    try:
+        workflow.continue_as_new(rest or run.tree, run.part + 1)
+    except UsageError:
+        run.note("stays for its saga")
+
+
 async def _random(run: Run, _saga: Any) -> None:
     run.note(str(workflow.random().randint(0, 99)))
     run.note(str(workflow.uuid4())[:8])
@@ -319,6 +334,9 @@ INSTRUCTIONS: dict[str, Instruction] = {
     ),
     "fail": Instruction(2, _fail, lambda s, d, i: [f"reason {s.rng.randint(1, 9)}"]),
     "random": Instruction(2, _random),
+    "go_on": Instruction(
+        3, _go_on, lambda s, d, i: [s.grow(d) if s.rng.random() < 0.5 else None], is_nested=True
+    ),
     "bug": Instruction(2, _bug, is_bug=True),
     "swap": Instruction(4, _swap, lambda s, d, i: [s.step()], is_bug=True),
 }

@@ -31,9 +31,9 @@ def definition(
         is_buggy: The version with the bug.
     """
 
-    async def program(tree: list[Any]) -> Any:
+    async def program(tree: list[Any], part: int = 1) -> Any:
         opened(current("program"))
-        run = Run(is_buggy=is_buggy)
+        run = Run(is_buggy=is_buggy, tree=tree, part=part)
 
         @workflow.on_query("trace")
         def trace() -> list[str]:

@@ -1,23 +1,35 @@
 """What workflow code says of other runs of its own making: children, and the run that goes on."""
 
-import asyncio
+from dataclasses import replace
+from itertools import count
 from typing import Any, NoReturn
 
+from orchestrator.core import randomness
+from orchestrator.core.child_handle import (
+    ChildWorkflowHandle,
+    beginning_of_child,
+    end_of_child,
+)
 from orchestrator.core.children import (
-    Child,
     ChildCancellation,
     ChildOptions,
+    ChildOrder,
     ChildWorkflow,
     ParentClosePolicy,
     order_of_child,
 )
-from orchestrator.core.context import current
-from orchestrator.core.errors import ContinueAsNew, UsageError
+from orchestrator.core.context import current, sleep
+from orchestrator.core.errors import ChildWorkflowError, ContinueAsNew, UsageError
 from orchestrator.core.execution import Execution
 from orchestrator.core.limits import WORKFLOW_ID_CHARS_MAX
+from orchestrator.core.retry import Retry, retry_delay_ms
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.values import digest
 
+#: The settings that a call takes beside the input; `ChildCall.options` has all.
+_SETTINGS = ("id", "parent_close_policy", "cancellation_type")
+#: Ends of a child that another attempt may follow.
+_RETRIED = frozenset({"failed", "timed_out"})
 #: Characters of ".child-<number>" behind the stem of a child's id.
 _CHILD_SUFFIX_CHARS_MAX = 20
 _STEM_CHARS = 120
@@ -37,8 +49,13 @@ class ChildCall:
         id: str | None = None,
         parent_close_policy: ParentClosePolicy = "terminate",
         cancellation_type: ChildCancellation = "wait_cancellation_completed",
+        retry: Retry | None = None,
     ) -> "ChildCall":
         """Return a `child` with these settings, whose keyword arguments are all the workflow's.
+
+        With `retry`, a child that failed is ordered again, under its id, after a durable timer; one
+        that was cancelled, terminated or refused is not.  The attempts are children like any other:
+        each is the next run of the id, and has a history of its own.
 
         Raises:
             InvalidWorkflowId: See `core.ids`.
@@ -46,7 +63,10 @@ class ChildCall:
         """
         return ChildCall(
             ChildOptions(
-                id=id, parent_close_policy=parent_close_policy, cancellation_type=cancellation_type
+                id=id,
+                parent_close_policy=parent_close_policy,
+                cancellation_type=cancellation_type,
+                retry=retry,
             )
         )
 
@@ -63,16 +83,46 @@ class ChildCall:
             InvalidPayload: The input does not fit the workflow's annotations.
             UsageError: Not a workflow, or a setting that cannot be.
         """
-        options = self._options
-        if options is None:
-            names = ChildOptions.__slots__
-            given = {name: kwargs.pop(name) for name in names if name in kwargs}
-            options = ChildOptions(**given)
+        options = self._split(kwargs)
         execution = current("child()")
         order = order_of_child(execution.definition.codec, workflow, args, kwargs, options)
-        return await _end_of_child(
-            execution, execution.order_child(order, _stem_of(execution.info))
-        )
+        stem = _stem_of(execution.info)
+        if options.retry is not None:
+            return await _retried(execution, order, stem, options.retry)
+        return await end_of_child(execution, execution.order_child(order, stem))
+
+    async def start(
+        self, workflow: ChildWorkflow | str, /, *args: Any, **kwargs: Any
+    ) -> ChildWorkflowHandle:
+        """Start `workflow` as a child, and return its handle once its run is certain.
+
+        Arguments and settings as in a call.  Cancelling who waits here is cancelling the child, as
+        in a call.
+
+        Raises:
+            ChildWorkflowError: Another run with its id is open.
+            InvalidPayload: The input does not fit the workflow's annotations.
+            UsageError: Not a workflow, or a setting that cannot be; a `retry` is one.
+        """
+        options = self._split(kwargs)
+        if options.retry is not None:
+            raise UsageError(
+                "child.start() returns a handle on one run and takes no retry; await "
+                "workflow.child.options(retry=...)(...) in a task of your own"
+            )
+        execution = current("child.start()")
+        order = order_of_child(execution.definition.codec, workflow, args, kwargs, options)
+        order = replace(order, announced=True)
+        ordered = execution.order_child(order, _stem_of(execution.info))
+        await beginning_of_child(execution, ordered)
+        return ChildWorkflowHandle(ordered)
+
+    def _split(self, kwargs: dict[str, Any]) -> ChildOptions:
+        """Return the settings, and take those that `kwargs` has out of it."""
+        if self._options is not None:
+            return self._options
+        given = {name: kwargs.pop(name) for name in _SETTINGS if name in kwargs}
+        return ChildOptions(**given)
 
 
 child = ChildCall()
@@ -86,17 +136,19 @@ def _stem_of(info: RunInfo) -> str:
     return f"{stem[:_STEM_CHARS]}~{digest(stem)[:16]}"
 
 
-async def _end_of_child(execution: Execution, ordered: Child) -> Any:
-    try:
-        await asyncio.shield(ordered.future)
-    except asyncio.CancelledError:
-        kind = ordered.order.cancellation_type
-        if kind != "abandon":
-            execution.cancel_child(ordered)
-        if kind == "wait_cancellation_completed":
-            await asyncio.shield(ordered.future)
-        raise
-    return ordered.result(execution.definition.codec)
+async def _retried(execution: Execution, order: ChildOrder, stem: str, policy: Retry) -> Any:
+    for attempt in count(2):
+        ordered = execution.order_child(order, stem)
+        try:
+            return await end_of_child(execution, ordered)
+        except ChildWorkflowError as error:
+            jitter = randomness.draw(execution.seed, f"child-{ordered.number}")
+            wait_ms = retry_delay_ms(policy, error.failure, attempt=attempt, jitter=jitter)
+            if error.status not in _RETRIED or wait_ms is None:
+                raise
+            order = replace(order, id=ordered.id)
+        await sleep(wait_ms / 1000, summary=f"attempt {attempt} of {ordered.order.workflow}")
+    raise AssertionError("attempts are counted without end")
 
 
 def continue_as_new(

@@ -97,6 +97,14 @@ class StepFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChildStarted(Event):
+    """A child that was ordered through `workflow.child.start` has begun, as run `run` of its id."""
+
+    child: int
+    run: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChildCompleted(Event):
     """A child's result.  A large one is a reference, as in `StepCompleted`."""
 
@@ -207,6 +215,7 @@ Input: TypeAlias = Union[
     RunStarted,
     StepCompleted,
     StepFailed,
+    ChildStarted,
     ChildCompleted,
     ChildFailed,
     ScheduleTimesComputed,
@@ -256,7 +265,8 @@ class ChildScheduled(Event):
     """A run of another workflow was ordered, under `id`.
 
     `args` is left as given, or a blob's reference; replay compares `args_digest`, as in
-    `StepScheduled`.  `parent_close_policy`: see `core.children`.
+    `StepScheduled`.  `parent_close_policy`: see `core.children`.  `announced`: a `ChildStarted` is
+    wanted.
     """
 
     child: int
@@ -267,14 +277,19 @@ class ChildScheduled(Event):
     kwargs: Json = _untold(factory=dict)
     parent_close_policy: str = _untold("terminate")
     scheduled: dict[str, Json] = _untold(factory=dict)
+    announced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildCancelRequested(Event):
-    """The workflow asks a child to stop; what became of it follows as an input."""
+    """The workflow asks a child to stop; what became of it follows as an input.
+
+    With an `external` number the child says that it has the request, as in `ExternalCancelSent`.
+    """
 
     child: int
     terminate: bool = False
+    external: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from orchestrator.core.events import (
     CancelRequested,
     ChildCompleted,
     ChildFailed,
+    ChildStarted,
     Command,
     ExternalCompleted,
     ExternalFailed,
@@ -85,7 +86,7 @@ class Execution(Orders):
         self.conditions = Conditions()
         self.patches = Patches()
         self.random: Random | None = None
-        self._seed = ""
+        self.seed = ""
         self._generators: dict[str, Generator] = {}
         self.published: object = None
         self._sagas: list[SagaRecord] = []
@@ -201,7 +202,7 @@ class Execution(Orders):
         """
         known = self._generators.get(name)
         if known is None:
-            known = generators.generator(self._seed, name)
+            known = generators.generator(self.seed, name)
             self.issue(
                 GeneratorOpened(
                     at_ms=self.now_ms,
@@ -235,7 +236,7 @@ class Execution(Orders):
 
     def _start(self, event: RunStarted) -> None:
         definition = self.definition
-        self._seed = event.seed
+        self.seed = event.seed
         self.random = randomness.stream(event.seed)
         try:
             args, kwargs = definition.decode_input(event.args, event.kwargs)
@@ -254,12 +255,6 @@ class Execution(Orders):
             step.follower.step_settled(step)
         if step.future is not None and not step.future.done():
             step.future.set_result(None)
-
-    def _settle_child(self, event: ChildCompleted | ChildFailed) -> None:
-        child = self._children.pop(event.child, None)
-        if child is not None:
-            child.outcome = event
-            child.future.set_result(None)
 
     def _answer_times(self, event: ScheduleTimesComputed) -> None:
         future = self.times_wanted.pop(event.request, None)
@@ -378,8 +373,9 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     RunStarted: Execution._start,
     StepCompleted: Execution._settle,
     StepFailed: Execution._settle,
-    ChildCompleted: Execution._settle_child,
-    ChildFailed: Execution._settle_child,
+    ChildStarted: Execution.settle_child,
+    ChildCompleted: Execution.settle_child,
+    ChildFailed: Execution.settle_child,
     ScheduleTimesComputed: Execution._answer_times,
     TimerFired: Execution._fire,
     SignalReceived: Execution._receive,

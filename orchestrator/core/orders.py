@@ -6,13 +6,17 @@ O2  What user code asks for while it only may read is refused; while it is unwou
 """
 
 import asyncio
+from dataclasses import replace
 from typing import NoReturn
 
 from orchestrator.core.children import Child, ChildOrder
 from orchestrator.core.errors import ActivationFailed, ActivationInterrupted, ForbiddenInWorkflow
 from orchestrator.core.events import (
     ChildCancelRequested,
+    ChildCompleted,
+    ChildFailed,
     ChildScheduled,
+    ChildStarted,
     Command,
     ScheduleTimesComputed,
     ScheduleTimesRequested,
@@ -21,6 +25,7 @@ from orchestrator.core.events import (
     TimerCancelled,
     TimerStarted,
 )
+from orchestrator.core.externals import Externals
 from orchestrator.core.limits import COMMANDS_PER_ACTIVATION_MAX, SCHEDULE_TIMES_MAX
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.places import Place, in_words, place_of_caller, place_of_traceback
@@ -30,6 +35,8 @@ from orchestrator.core.values import Json, digest
 
 class Orders:
     """The part of an execution that its user code orders from.  See `loop.Host` too."""
+
+    externals: Externals
 
     def __init__(self, *, salt: int, replaying: bool) -> None:
         self.replaying = replaying
@@ -124,6 +131,8 @@ class Orders:
         number = self._child_count + 1
         workflow_id = order.id or f"{default_stem}.child-{number}"
         child = Child(number, workflow_id, order, self.loop.create_future())
+        if order.announced:
+            child.started = self.loop.create_future()
         if self.loop.is_shut:
             return child
         self.issue(
@@ -137,6 +146,7 @@ class Orders:
                 kwargs=order.kwargs,
                 parent_close_policy=order.parent_close_policy,
                 scheduled=order.scheduled,
+                announced=order.announced,
             )
         )
         self._child_count = number
@@ -145,11 +155,22 @@ class Orders:
 
     def cancel_child(self, child: Child, *, terminate: bool = False) -> None:
         """Ask a child that has not ended to stop, or end it; once."""
-        if child.number in self._children and not child.is_cancel_requested:
-            child.is_cancel_requested = True
-            self.issue(
-                ChildCancelRequested(at_ms=self.now_ms, child=child.number, terminate=terminate)
-            )
+        if child.number not in self._children or child.is_cancel_requested:
+            return
+        child.is_cancel_requested = True
+        asked = ChildCancelRequested(at_ms=self.now_ms, child=child.number, terminate=terminate)
+        if child.order.cancellation_type == "wait_cancellation_requested" and not terminate:
+            child.cancel_heard = self.externals.ask(lambda number: replace(asked, external=number))
+        else:
+            self.issue(asked)
+
+    def settle_child(self, event: ChildStarted | ChildCompleted | ChildFailed) -> None:
+        """Take note of what became of a child."""
+        if isinstance(event, ChildStarted):
+            if event.child in self._children:
+                self._children[event.child].begin(event.run)
+        elif event.child in self._children:
+            self._children.pop(event.child).end(event)
 
     def ask_times(
         self, schedule: str, spec: dict[str, Json], after_ms: int, missed_until_ms: int

@@ -24,7 +24,7 @@ CLEAR = frozenset(
         *("task", "undo", "compensates", "options", "id", "parent_close_policy"),
         *("duration_ms", "due_at_ms", "retry_at_ms", "resend", "may_have_run", "decision"),
         *("signal", "signal_id", "update", "update_id", "name", "scheme", "probe", "seed"),
-        *("patch", "activation", "deprecated"),
+        *("patch", "activation", "deprecated", "announced"),
         # What runs are searched by, which has to be readable.
         *("search_attributes", "attributes"),
     }

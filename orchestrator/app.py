@@ -41,6 +41,7 @@ from orchestrator.client.summary import RunSummary
 from orchestrator.client.workflow import Workflow
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
+from orchestrator.core.interceptors import Interceptor, checked_interceptors
 from orchestrator.core.limits import BATCH_RPS_DEFAULT
 from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.engine.ports import BlobStore
@@ -82,12 +83,15 @@ class Orchestrator:
             environment's ``ORCHESTRATOR_BLOBS``, or ``.orchestrator/blobs``.
         payload_codec: Seals every payload before it leaves the process, as `EncryptionCodec` does;
             the same one in clients, workers and orchestrators.
+        interceptors: What stands around the calls of clients, workflows and steps, outermost first;
+            see `core.interceptors`.
 
     Raises:
         ConfigurationError: The app has an orchestrator already.
+        UsageError: One of `interceptors` is none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition of an app
         self,
         app: Celery,
         *,
@@ -96,12 +100,14 @@ class Orchestrator:
         partitions: int | None = None,
         blobs: str | Path | None = None,
         payload_codec: PayloadCodec | None = None,
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
         if getattr(app, _ATTRIBUTE, None) is not None:
             raise ConfigurationError(
                 f"Celery app {app.main!r}", "an orchestrator", "use Orchestrator.of(app)"
             )
         self.app = app
+        self.interceptors = checked_interceptors(interceptors)
         self.codec = PydanticCodec()
         self._seal = None if payload_codec is None else Seal(payload_codec)
         directory = DirectoryBlobs(
@@ -121,6 +127,7 @@ class Orchestrator:
             codec=self.codec,
             registry=self._definitions,
             blobs=self.blobs,
+            interceptors=self.interceptors,
         )
         self.aio = AsyncRuns(self._connection)
         setattr(app, _ATTRIBUTE, self)
@@ -220,6 +227,7 @@ class Orchestrator:
             signals=signals,
             failure_types=failure_types,
             bugs_fail=bugs_fail,
+            interceptors=self.interceptors,
         )
         if function is None:
             return functools.partial(self._registered, options)
@@ -351,7 +359,9 @@ class Orchestrator:
             registry=ChainMap({SCHEDULE_TYPE: schedule_definition(self.codec)}, self._definitions),
             dispatcher=CeleryDispatcher(self.app, seal=seal.text if seal else None),
             blobs=self.blobs,
-            local=ThreadedLocalRunner(self.app, self.codec, self.blobs),
+            local=ThreadedLocalRunner(
+                self.app, self.codec, self.blobs, interceptors=self.interceptors
+            ),
             settings=settings or EngineSettings(),
             needs_relay=not self.sends_directly,
             seal=seal.event if seal else None,
@@ -421,4 +431,6 @@ class Orchestrator:
 
     def _step_protocol(self) -> StepProtocol:
         unseal = self._seal.opened_text if self._seal else str
-        return StepProtocol(self.store, self.blobs, self.codec, unseal=unseal)
+        return StepProtocol(
+            self.store, self.blobs, self.codec, unseal=unseal, interceptors=self.interceptors
+        )

@@ -8,10 +8,10 @@ The step is kept in a context variable: coroutines of the body see it, threads i
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.core.errors import StepCancelled
 from orchestrator.core.failure import Failure
@@ -48,6 +48,7 @@ class StepInfo:
         compensates: Idempotency key of the step that this one undoes, or "".
         details: What the last heartbeat of an earlier attempt left, or None.
         task: Name of the task.
+        headers: What came with the run's start, or was put in its place for this step.
     """
 
     workflow_id: str
@@ -59,6 +60,7 @@ class StepInfo:
     compensates: str = ""
     details: Json = None
     task: str = ""
+    headers: Mapping[str, Json] = field(default_factory=dict)
 
 
 class RunningStep:

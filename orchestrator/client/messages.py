@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.client.ids import new_request_id
+from orchestrator.client.ids import checked_workflow_id, new_request_id
 from orchestrator.client.session import Session
 from orchestrator.client.summary import history_event_of
 from orchestrator.core.definition import WorkflowDefinition
@@ -26,6 +26,13 @@ from orchestrator.core.errors import (
     UsageError,
 )
 from orchestrator.core.events import CancelRequested, SignalReceived, TerminateRequested
+from orchestrator.core.interceptors import (
+    QueryWorkflow,
+    SignalWorkflow,
+    StartWorkflow,
+    StopWorkflow,
+    checked_headers,
+)
 from orchestrator.core.values import Json
 from orchestrator.payloads import encode_payload
 from orchestrator.store.ports import Kind, Posted, PostedAnswer, RunKey, StartAnswer
@@ -63,20 +70,33 @@ async def start(
         StoreUnavailable: No answer.  The run may have been started; start the same id again, and
             `RunExists` tells that it was.
     """
-    request_id = new_request_id()
-    body: dict[str, Json] = {
-        "workflow": definition.name,
-        "args": args,
-        "kwargs": kwargs,
-        "request_id": request_id,
-        **(said or {}),
-    }
-    answer = await session.resend(
-        lambda: session.store.start(workflow_id, request_id=request_id, body=body)
+
+    async def send(call: StartWorkflow) -> int:
+        request_id = new_request_id()
+        body = {**start_body(call), "request_id": request_id, **(said or {})}
+        answer = await session.resend(
+            lambda: session.store.start(call.workflow_id, request_id=request_id, body=body)
+        )
+        if answer.answer is StartAnswer.EXISTS:
+            raise RunExists(call.workflow_id, answer.run, answer.status)
+        return answer.run
+
+    call = StartWorkflow(
+        workflow_id=workflow_id, workflow=definition.name, args=args, kwargs=kwargs
     )
-    if answer.answer is StartAnswer.EXISTS:
-        raise RunExists(workflow_id, answer.run, answer.status)
-    return answer.run
+    return await session.intercepted("start_workflow", send)(call)
+
+
+def start_body(call: StartWorkflow) -> dict[str, Json]:
+    """Return what a START says of a call that has passed the interceptors.
+
+    Raises:
+        InvalidWorkflowId, PayloadTooLarge, UsageError: An interceptor made of it what cannot be.
+    """
+    checked_workflow_id(call.workflow_id)
+    headers = checked_headers(call.headers)
+    body: dict[str, Json] = {"workflow": call.workflow, "args": call.args, "kwargs": call.kwargs}
+    return {**body, "headers": headers} if headers else body
 
 
 async def signal(
@@ -91,11 +111,26 @@ async def signal(
         RunNotFound, RunClosed: No open run takes it.
         StoreUnavailable: No answer; repeat it under the same id.
     """
-    encoded = signal_payload(session, await _definition_of(session, target), name, payload)
-    signal_id = signal_id or new_request_id()
-    body: dict[str, Json] = {"signal": name, "signal_id": signal_id, "payload": encoded}
-    await _deliver(session, target, Kind.SIGNAL, body, signal_id)
-    return signal_id
+
+    async def send(call: SignalWorkflow) -> str:
+        definition = await _definition_of(session, target)
+        encoded = signal_payload(session, definition, call.signal, call.payload)
+        body: dict[str, Json] = {
+            "signal": call.signal,
+            "signal_id": call.signal_id,
+            "payload": encoded,
+        }
+        await _deliver(session, target, Kind.SIGNAL, body, call.signal_id)
+        return call.signal_id
+
+    call = SignalWorkflow(
+        workflow_id=target.workflow_id,
+        run=target.run,
+        signal=name,
+        payload=payload,
+        signal_id=signal_id or new_request_id(),
+    )
+    return await session.intercepted("signal_workflow", send)(call)
 
 
 async def cancel(session: Session, target: Target, reason: str, request_id: str = "") -> None:
@@ -103,12 +138,20 @@ async def cancel(session: Session, target: Target, reason: str, request_id: str 
 
     The same request id again is the same request, and changes nothing.
     """
-    await _request(session, target, Kind.CANCEL, reason, request_id)
+    await _stop(session, target, Kind.CANCEL, reason, request_id)
 
 
 async def terminate(session: Session, target: Target, reason: str, request_id: str = "") -> None:
     """End the run without its code, but with its compensations; as `cancel`."""
-    await _request(session, target, Kind.TERMINATE, reason, request_id)
+    await _stop(session, target, Kind.TERMINATE, reason, request_id)
+
+
+async def _stop(session: Session, target: Target, kind: Kind, reason: str, request_id: str) -> None:
+    async def send(call: StopWorkflow) -> None:
+        await _request(session, target, kind, call.reason, request_id)
+
+    call = StopWorkflow(workflow_id=target.workflow_id, run=target.run, reason=reason)
+    await session.intercepted(f"{kind.value}_workflow", send)(call)
 
 
 async def query(
@@ -123,6 +166,18 @@ async def query(
         ApplicationError: The handler failed; `type` names its exception.
         RunNotFound: No run has this id.
     """
+
+    async def ask(call: QueryWorkflow) -> Json:
+        return await _query(session, target, call, timeout_s)
+
+    call = QueryWorkflow(workflow_id=target.workflow_id, run=target.run, query=name, args=args)
+    return await session.intercepted("query_workflow", ask)(call)
+
+
+async def _query(
+    session: Session, target: Target, call: QueryWorkflow, timeout_s: float | None
+) -> Json:
+    name, args = call.query, call.args
     timeout_s = QUERY_TIMEOUT_S if timeout_s is None else timeout_s
     timeout_ms = round(timeout_s * 1000)
     subject = f"arguments of query {name!r}"

@@ -16,6 +16,7 @@ from typing import Any
 from orchestrator.client.workflow import EncodeInput
 from orchestrator.core.definition import Codec, WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError
+from orchestrator.core.interceptors import Interceptor
 from orchestrator.core.values import Json
 from orchestrator.payloads import InputCodec
 
@@ -29,6 +30,7 @@ class WorkflowOptions:
     signals: Mapping[str, Any] | None = None
     failure_types: tuple[type[BaseException], ...] = ()
     bugs_fail: bool = False
+    interceptors: tuple[Interceptor, ...] = ()
 
 
 def define(
@@ -62,6 +64,7 @@ def define(
         failure_types=options.failure_types,
         bugs_fail=options.bugs_fail,
         fingerprint=_fingerprint(function),
+        interceptors=options.interceptors,
     )
     return definition, lambda args, kwargs: input_codec().encode(args, kwargs)
 

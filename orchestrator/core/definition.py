@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from orchestrator.core.interceptors import Interceptor
 from orchestrator.core.values import Json
 
 
@@ -47,6 +48,7 @@ class WorkflowDefinition:
             blocked, not failed.
         bugs_fail: Take no exception for a bug: all of them fail the run.
         fingerprint: Digest of the source, hex; "" where there is none.
+        interceptors: What stands around the run's calls, outermost first.
     """
 
     name: str
@@ -58,6 +60,7 @@ class WorkflowDefinition:
     failure_types: tuple[type[BaseException], ...] = ()
     bugs_fail: bool = False
     fingerprint: str = field(default="", compare=False)
+    interceptors: tuple[Interceptor, ...] = field(default=(), compare=False)
 
 
 class StepTarget(Protocol):

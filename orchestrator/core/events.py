@@ -70,6 +70,7 @@ class RunStarted(Event):
     details: str = ""
     #: {} or ``{"schedule": id, "at_ms": instant}``: which schedule started it, and for when.
     scheduled: dict[str, Json] = field(default_factory=dict)
+    headers: dict[str, Json] = field(default_factory=dict)  #: see `core.interceptors`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +252,7 @@ class StepScheduled(Event):
     compensates: int | None = None
     saga: int | None = None
     summary: str = _untold("")
+    headers: dict[str, Json] | None = _untold(None)  #: None for the run's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +280,7 @@ class ChildScheduled(Event):
     parent_close_policy: str = _untold("terminate")
     scheduled: dict[str, Json] = _untold(factory=dict)
     announced: bool = False
+    headers: dict[str, Json] | None = _untold(None)  #: None for the run's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

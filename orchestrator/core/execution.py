@@ -45,6 +45,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.externals import Externals
 from orchestrator.core.handlers import Handlers
+from orchestrator.core.intercepting import main_of
 from orchestrator.core.limits import CALLBACKS_PER_ACTIVATION_MAX
 from orchestrator.core.mailbox import Mailbox
 from orchestrator.core.orders import Orders
@@ -240,7 +241,7 @@ class Execution(Orders):
         self.random = randomness.stream(event.seed)
         try:
             args, kwargs = definition.decode_input(event.args, event.kwargs)
-            coro = cast("Any", definition.function(*args, **kwargs))
+            coro = cast("Any", main_of(self, args, kwargs))
             main = self.loop.create_task(coro, name="main", context=Context())
         except Exception as error:
             raise endings.bug(error) from error

@@ -44,6 +44,9 @@ LIST_PAGE_MAX = 1_000
 #: Requests a batch operation sends in a second unless told otherwise.
 BATCH_RPS_DEFAULT = 50
 
+#: Headers of a start, a step or a child as JSON: they travel with every message of the run.
+HEADERS_BYTES_MAX = 8 * 1024
+
 #: Events in one history.  Replay is O(events); beyond it the run is parked, never ended.
 HISTORY_EVENTS_MAX = 50_000
 #: Events from which a workflow is advised to continue as new: a replay of that many is a matter of
@@ -156,6 +159,7 @@ assert (
     + MEMO_BYTES_MAX
     + SEARCH_ATTRIBUTES_MAX * (SEARCH_ATTRIBUTE_NAME_CHARS_MAX + SEARCH_ATTRIBUTE_BYTES_MAX)
     + DETAILS_BYTES_MAX
+    + HEADERS_BYTES_MAX
     < EVENT_BYTES_MAX
 ), "a start with all that it may carry is one event"
 assert SUMMARY_BYTES_MAX < DETAILS_BYTES_MAX < PAYLOAD_BYTES_MAX

@@ -9,7 +9,9 @@ import asyncio
 from dataclasses import replace
 from typing import NoReturn
 
+from orchestrator.core import endings
 from orchestrator.core.children import Child, ChildOrder
+from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ActivationFailed, ActivationInterrupted, ForbiddenInWorkflow
 from orchestrator.core.events import (
     ChildCancelRequested,
@@ -26,9 +28,11 @@ from orchestrator.core.events import (
     TimerStarted,
 )
 from orchestrator.core.externals import Externals
+from orchestrator.core.intercepting import ordered_child, ordered_step
 from orchestrator.core.limits import COMMANDS_PER_ACTIVATION_MAX, SCHEDULE_TIMES_MAX
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.places import Place, in_words, place_of_caller, place_of_traceback
+from orchestrator.core.run_info import RunInfo
 from orchestrator.core.steps import Follower, Order, Step
 from orchestrator.core.values import Json, digest
 
@@ -36,6 +40,8 @@ from orchestrator.core.values import Json, digest
 class Orders:
     """The part of an execution that its user code orders from.  See `loop.Host` too."""
 
+    definition: WorkflowDefinition
+    info: RunInfo
     externals: Externals
 
     def __init__(self, *, salt: int, replaying: bool) -> None:
@@ -96,6 +102,7 @@ class Orders:
         """Order a step; one of user code that is being unwound is never to settle."""
         if self.loop.is_shut and compensates is None:
             return Step(0, order, self.loop.create_future())
+        order, headers = self._intercepted(order, is_undo=compensates is not None)
         number = self._step_count + 1
         args, kwargs = order.args, order.kwargs
         self.issue(
@@ -111,12 +118,23 @@ class Orders:
                 compensates=compensates,
                 saga=saga,
                 summary=order.summary,
+                headers=headers,
             )
         )
         self._step_count = number
         future = self.loop.create_future() if compensates is None else None
         step = self._steps[number] = Step(number, order, future, follower)
         return step
+
+    def _intercepted(self, order: Order, *, is_undo: bool) -> tuple[Order, dict[str, Json] | None]:
+        try:
+            return ordered_step(self, order)
+        except Exception as error:
+            if not is_undo:
+                raise
+            # No user code stands around an undoing that could be told.
+            self._fail(endings.bug(error))
+            return order, None
 
     def cancel_step(self, step: Step) -> None:
         """Ask an outstanding step to stop; once, and never one that is to be abandoned."""
@@ -135,6 +153,7 @@ class Orders:
             child.started = self.loop.create_future()
         if self.loop.is_shut:
             return child
+        headers = ordered_child(self, order)
         self.issue(
             ChildScheduled(
                 at_ms=self.now_ms,
@@ -147,6 +166,7 @@ class Orders:
                 parent_close_policy=order.parent_close_policy,
                 scheduled=order.scheduled,
                 announced=order.announced,
+                headers=headers,
             )
         )
         self._child_count = number

@@ -57,6 +57,7 @@ def continue_run(turn: Turn, asked: e.RunContinuedAsNew, unread: Sequence[Signal
         ("memo", turn.ledger.memo),
         ("summary", started.summary),
         ("details", started.details),
+        ("headers", started.headers),
     ):
         if value:
             body[name] = value

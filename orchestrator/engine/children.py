@@ -44,6 +44,9 @@ class Children:
         }
         if ordered.scheduled:
             body["scheduled"] = ordered.scheduled
+        headers = self._turn.started.headers if ordered.headers is None else ordered.headers
+        if headers:
+            body["headers"] = headers
         if ordered.announced:
             body["announced"] = True
         self._turn.draft.letters.append(

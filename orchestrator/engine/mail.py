@@ -54,6 +54,7 @@ class Mail:
                 details=str(body.get("details") or ""),
                 **_chain_in(body),
                 scheduled=scheduled if isinstance(scheduled, dict) else {},
+                headers=_object_in(body, "headers"),
             )
         )
         self._turn.draft.fields.update(fields_of_started(self._turn.inputs[-1]))

@@ -41,7 +41,7 @@ BODY_PARTS = frozenset(
         "details",
         "ok",
         "message",
-        *("carried", "summary"),
+        *("carried", "summary", "headers"),
     }
 )
 #: Of a run's row, each a JSON text.
@@ -58,6 +58,7 @@ _BLANKS: dict[str, Json] = {
     "summary": "",
     "details": "",
     "memo": {},
+    "headers": {},
     "args": [],
     "kwargs": {},
     "failure": {"type": "PayloadSealed", "message": "(sealed: the key is not to be had)"},

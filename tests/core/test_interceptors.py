@@ -202,6 +202,32 @@ def test_what_it_raises_about_a_compensation_blocks_the_run_and_nothing_is_lost(
     run.close()
 
 
+def test_so_it_does_where_no_code_stands_around_the_compensation() -> None:
+    async def booking() -> None:
+        async with saga.Saga() as booked:
+            await booked.step("book", undo="undo")
+            await workflow.step("pay")
+
+    run = Driver(booking, settings={"interceptors": (_Broken(),)})
+    run.complete(1, "booked")
+    with pytest.raises(ActivationFailed, match="no such header"):
+        run.terminate()
+    assert not run.execution.is_usable
+    run.close()
+
+
+class _Hurrying(Interceptor):
+    def order_step(self, call: OrderStep) -> OrderStep:
+        return replace(call, options=replace(call.options, start_to_close=timedelta(seconds=7)))
+
+
+def test_headers_that_stay_the_runs_own_are_not_recorded_again(drive: Drive) -> None:
+    (ordered,) = drive(ordering, "", interceptors=(_Hurrying(),)).started
+    assert isinstance(ordered, StepScheduled)
+    assert ordered.options["start_to_close_ms"] == 7_000
+    assert ordered.headers is None
+
+
 def test_headers_have_a_form_and_a_bound() -> None:
     assert checked_headers({"trace": ["a", 1]}) == {"trace": ["a", 1]}
     with pytest.raises(UsageError, match="headers are names"):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from orchestrator.core.limits import CLAIM_TTL_MS
+from orchestrator.core.limits import CLAIM_TTL_MS, JOINED_REQUESTS_MAX
 from orchestrator.core.values import Json, canonical
 from orchestrator.store.bodies import CANCELLED_UNCLAIMED
 from orchestrator.store.calls import Argument, Call, run_script
@@ -85,6 +85,7 @@ def _next_run(one: NextRun) -> tuple[Argument, ...]:
         canonical(dict(one.body)),
         indexes_in(fields.get("attributes", "{}")),
         canonical([part for pair in fields.items() for part in pair]),
+        JOINED_REQUESTS_MAX,
     )
 
 

@@ -3,7 +3,7 @@
 H2 holds because nothing is written before the last check, and no write can fail.
 """
 
-from orchestrator.core.limits import CLAIM_TTL_MS
+from orchestrator.core.limits import CLAIM_TTL_MS, JOINED_REQUESTS_MAX
 from orchestrator.core.values import canonical
 from orchestrator.store import memory_index
 from orchestrator.store.bodies import cancelled_body
@@ -168,8 +168,13 @@ def _open_next(partition: Partition, key: RunKey, opened: NextRun, now_ms: int) 
         "start": canonical(dict(opened.body)).decode(),
         **fields_of_start(opened.body),
     }
-    if "joined" in partition.rows[key.workflow_id]:
-        row["joined"] = partition.rows[key.workflow_id]["joined"]
+    before = partition.rows[key.workflow_id]
+    joined = before.get("joined", "").split()
+    if key.run == opened.first_run:
+        # Whoever sends the chain's own start once more is to find it known.
+        joined = [*joined, before["request"]][-JOINED_REQUESTS_MAX:]
+    if joined:
+        row["joined"] = " ".join(joined)
     replace_row(partition, key.workflow_id, row)
     partition.open[key.workflow_id] = now_ms
 

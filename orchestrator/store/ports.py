@@ -573,7 +573,8 @@ class ClientStore(RunIndex, Protocol):
         With a `message` (its kind and its body, as `post` takes them) it is posted in the same act:
         behind the START, or to the run that is open, and then the answer is EXISTS.  Repeated under
         the same request, also after the run has ended, it posts nothing: REPEATED.  The row keeps
-        the newest ``JOINED_REQUESTS_MAX`` of the requests that found a run open, for that.
+        the newest ``JOINED_REQUESTS_MAX`` of the requests that found a run open, and of those whose
+        run was continued, for that.
         """
         ...
 

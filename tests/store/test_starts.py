@@ -6,7 +6,15 @@ import pytest
 
 from orchestrator.core.limits import JOINED_REQUESTS_MAX
 from orchestrator.core.values import Json
-from orchestrator.store.ports import Kind, Posted, PostedAnswer, RunKey, Start, StartAnswer
+from orchestrator.store.ports import (
+    Kind,
+    NextRun,
+    Posted,
+    PostedAnswer,
+    RunKey,
+    Start,
+    StartAnswer,
+)
 from tests.store.world import START, World
 
 ODD_IDS = ["order.42", "a/b/c", "größe ☃", "x.1.2.3", "{3}:inbox", "with space", "a:b:c", "..1"]
@@ -178,6 +186,25 @@ def test_message_of_a_start_goes_to_the_run_that_is_open_and_only_once(world: Wo
         assert again.answer is StartAnswer.REPEATED
         world.store.start("order-42", request_id="r3", body=START)
     assert [one.kind for one in world.inbox()] == [Kind.SIGNAL, Kind.START]
+
+
+def test_start_repeated_after_its_run_was_continued_starts_no_second_one(world: World) -> None:
+    key = world.open_run(request_id="r1")
+    opened = NextRun(workflow="order", request="order-42.1.next", first_run=1, body=START)
+    world.commit(key, ["end"], fields={"status": "continued"}, closed_at_ms=5, next_run=opened)
+    again = world.store.start("order-42", request_id="r1", body=START)
+    assert (again.answer, again.run) == (StartAnswer.REPEATED, 2)
+    second, third = (RunKey(workflow_id="order-42", run=run) for run in (2, 3))
+    world.heads[second] = world.heads[third] = (0, "")
+    opened = NextRun(workflow="order", request="order-42.2.next", first_run=1, body=START)
+    world.commit(second, ["end"], fields={"status": "continued"}, closed_at_ms=6, next_run=opened)
+    world.commit(third, ["end"], fields={"status": "completed"}, closed_at_ms=7)
+    again = world.store.start("order-42", request_id="r1", body=START)
+    assert (again.answer, again.run) == (StartAnswer.REPEATED, 3)
+    row = world.store.find_row("order-42")
+    assert row is not None
+    assert row["joined"] == "r1", "the chain's own requests are of no use to anybody else"
+    assert world.store.start("order-42", request_id="r2", body=START).run == 4
 
 
 def test_requests_that_joined_a_run_are_kept_within_a_bound(world: World) -> None:

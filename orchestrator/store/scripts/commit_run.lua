@@ -42,7 +42,8 @@
 --   messages        index of the queue among KEYS or "0" for the outbox, queue, body
 --   letters         kind, workflow, run, request, body
 --   next_run        type, request, first run of the chain, body of the start, indexes of its
---                   attributes (JSON list), further fields (JSON list of names and values)
+--                   attributes (JSON list), further fields (JSON list of names and values),
+--                   requests kept in the row's field "joined"
 --
 -- Returns "committed" | "fenced" | "conflict" | "claimed"
 --
@@ -286,10 +287,19 @@ if ARGV[7] ~= "" then
     end
     redis.call("DEL", KEYS[5])
 end
-first, last = next_list(6)
+first, last = next_list(7)
 if last > first then
     local opened_ms, next_run = string.format("%d", now_ms), string.format("%d", tonumber(run) + 1)
     local joined = redis.call("HGET", KEYS[2], "joined")
+    if run == ARGV[first + 2] then
+        -- Whoever sends the chain's own start once more is to find it known.
+        local newest = {}
+        for request in string.gmatch(joined or "", "%S+") do
+            newest[#newest + 1] = request
+        end
+        newest[#newest + 1] = redis.call("HGET", KEYS[2], "request")
+        joined = table.concat(newest, " ", math.max(1, #newest - tonumber(ARGV[first + 6]) + 1))
+    end
     redis.call("RENAME", KEYS[2], KEYS[14] .. run)
     redis.call("HSET", KEYS[2], "run", next_run,
         "status", "pending", "type", ARGV[first], "request", ARGV[first + 1],

@@ -41,7 +41,7 @@ BODY_PARTS = frozenset(
         "details",
         "ok",
         "message",
-        *("carried", "summary", "headers"),
+        *("carried", "summary", "headers", "with_start"),
     }
 )
 #: Of a run's row, each a JSON text.

@@ -117,9 +117,17 @@ class SealedStore:
     # --- clients ---------------------------------------------------------------------------------
 
     def start(
-        self, workflow_id: str, *, request_id: str, body: Mapping[str, Json], **more: Any
+        self,
+        workflow_id: str,
+        *,
+        request_id: str,
+        body: Mapping[str, Json],
+        message: tuple[Kind, Mapping[str, Json]] | None = None,
     ) -> Start:
         """See `ClientStore.start`."""
+        more: dict[str, Any] = {}
+        if message is not None:
+            more["message"] = (message[0], self._sealed(message[1]))
         started: Start = self._store.start(
             workflow_id, request_id=request_id, body=self._sealed(body), **more
         )

@@ -123,13 +123,13 @@ class SealedStore:
         request_id: str,
         body: Mapping[str, Json],
         message: tuple[Kind, Mapping[str, Json]] | None = None,
+        **more: Any,
     ) -> Start:
         """See `ClientStore.start`."""
-        more: dict[str, Any] = {}
         if message is not None:
-            more["message"] = (message[0], self._sealed(message[1]))
+            message = (message[0], self._sealed(message[1]))
         started: Start = self._store.start(
-            workflow_id, request_id=request_id, body=self._sealed(body), **more
+            workflow_id, request_id=request_id, body=self._sealed(body), message=message, **more
         )
         return started
 

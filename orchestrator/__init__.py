@@ -66,6 +66,17 @@ if TYPE_CHECKING:
     from orchestrator.core.errors import WorkflowUpdateFailed as WorkflowUpdateFailed
     from orchestrator.core.errors import WorkflowUpdateRejected as WorkflowUpdateRejected
     from orchestrator.core.failure import Failure as Failure
+    from orchestrator.core.interceptors import ExecuteStep as ExecuteStep
+    from orchestrator.core.interceptors import ExecuteWorkflow as ExecuteWorkflow
+    from orchestrator.core.interceptors import HandleMessage as HandleMessage
+    from orchestrator.core.interceptors import Interceptor as Interceptor
+    from orchestrator.core.interceptors import OrderChild as OrderChild
+    from orchestrator.core.interceptors import OrderStep as OrderStep
+    from orchestrator.core.interceptors import QueryWorkflow as QueryWorkflow
+    from orchestrator.core.interceptors import SignalWorkflow as SignalWorkflow
+    from orchestrator.core.interceptors import StartWorkflow as StartWorkflow
+    from orchestrator.core.interceptors import StopWorkflow as StopWorkflow
+    from orchestrator.core.interceptors import UpdateWorkflow as UpdateWorkflow
     from orchestrator.core.options import StepOptions as StepOptions
     from orchestrator.core.permits import Permit as Permit
     from orchestrator.core.rates import Rate as Rate
@@ -113,6 +124,17 @@ _HOMES = {
     "Failure": "orchestrator.core.failure",
     "Keyring": "orchestrator.sealing.keyring",
     "PayloadCodec": "orchestrator.sealing.codec",
+    "ExecuteStep": "orchestrator.core.interceptors",
+    "ExecuteWorkflow": "orchestrator.core.interceptors",
+    "HandleMessage": "orchestrator.core.interceptors",
+    "Interceptor": "orchestrator.core.interceptors",
+    "OrderChild": "orchestrator.core.interceptors",
+    "OrderStep": "orchestrator.core.interceptors",
+    "QueryWorkflow": "orchestrator.core.interceptors",
+    "SignalWorkflow": "orchestrator.core.interceptors",
+    "StartWorkflow": "orchestrator.core.interceptors",
+    "StopWorkflow": "orchestrator.core.interceptors",
+    "UpdateWorkflow": "orchestrator.core.interceptors",
     "StepOptions": "orchestrator.core.options",
     "Permit": "orchestrator.core.permits",
     "PermitState": "orchestrator.store.permit_ports",
@@ -164,10 +186,14 @@ __all__ = [
     "ConfigurationError",
     "DuplicateRun",
     "EncryptionCodec",
+    "ExecuteStep",
+    "ExecuteWorkflow",
     "ExternalWorkflowError",
     "Failure",
     "ForbiddenInWorkflow",
+    "HandleMessage",
     "HistoryFileError",
+    "Interceptor",
     "InvalidFilter",
     "InvalidPayload",
     "InvalidWorkflowId",
@@ -175,12 +201,15 @@ __all__ = [
     "NondeterminismError",
     "Orchestrator",
     "OrchestratorError",
+    "OrderChild",
+    "OrderStep",
     "PayloadCodec",
     "PayloadSealed",
     "PayloadTooLarge",
     "Permit",
     "PermitState",
     "QueryTimeout",
+    "QueryWorkflow",
     "Rate",
     "RecordedHistory",
     "Replayer",
@@ -199,15 +228,19 @@ __all__ = [
     "ScheduleIntervalSpec",
     "ScheduleRange",
     "ScheduleSpec",
+    "SignalWorkflow",
+    "StartWorkflow",
     "StepCancelled",
     "StepError",
     "StepLost",
     "StepOptions",
     "StepTimeout",
+    "StopWorkflow",
     "StoreUnavailable",
     "UnknownQuery",
     "UnknownWorkflow",
     "UpdateHandle",
+    "UpdateWorkflow",
     "UsageError",
     "Workflow",
     "WorkflowFailed",

@@ -47,6 +47,7 @@ from orchestrator.client.token_handle import TokenHandle
 from orchestrator.client.workflow import Workflow
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError, UnknownWorkflow
+from orchestrator.core.interceptors import Interceptor, checked_interceptors
 from orchestrator.core.limits import BATCH_RPS_DEFAULT
 from orchestrator.core.rates import checked_key
 from orchestrator.core.schedule import SCHEDULE_TYPE
@@ -90,12 +91,15 @@ class Orchestrator:
             environment's ``ORCHESTRATOR_BLOBS``, or ``.orchestrator/blobs``.
         payload_codec: Seals every payload before it leaves the process, as `EncryptionCodec` does;
             the same one in clients, workers and orchestrators.
+        interceptors: What stands around the calls of clients, workflows and steps, outermost first;
+            see `core.interceptors`.
 
     Raises:
         ConfigurationError: The app has an orchestrator already.
+        UsageError: One of `interceptors` is none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition of an app
         self,
         app: Celery,
         *,
@@ -104,12 +108,14 @@ class Orchestrator:
         partitions: int | None = None,
         blobs: str | Path | None = None,
         payload_codec: PayloadCodec | None = None,
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
         if getattr(app, _ATTRIBUTE, None) is not None:
             raise ConfigurationError(
                 f"Celery app {app.main!r}", "an orchestrator", "use Orchestrator.of(app)"
             )
         self.app = app
+        self.interceptors = checked_interceptors(interceptors)
         self.codec = PydanticCodec()
         self._seal = None if payload_codec is None else Seal(payload_codec)
         directory = DirectoryBlobs(
@@ -129,6 +135,7 @@ class Orchestrator:
             codec=self.codec,
             registry=self._definitions,
             blobs=self.blobs,
+            interceptors=self.interceptors,
         )
         self.aio = AsyncRuns(self._connection)
         setattr(app, _ATTRIBUTE, self)
@@ -211,7 +218,7 @@ class Orchestrator:
         Raises:
             ConfigurationError: It cannot be a workflow, or its name and version are taken.
         """
-        options = WorkflowOptions(**told)
+        options = WorkflowOptions(**told, interceptors=self.interceptors)
         if function is None:
             return functools.partial(self._registered, options)
         return self._registered(options, function)
@@ -355,7 +362,9 @@ class Orchestrator:
             registry=self.driven,
             dispatcher=CeleryDispatcher(self.app, seal=seal.text if seal else None),
             blobs=self.blobs,
-            local=ThreadedLocalRunner(self.app, self.codec, self.blobs),
+            local=ThreadedLocalRunner(
+                self.app, self.codec, self.blobs, interceptors=self.interceptors
+            ),
             settings=settings or EngineSettings(),
             needs_relay=not self.sends_directly,
             seal=seal.event if seal else None,
@@ -434,4 +443,6 @@ class Orchestrator:
 
     def _step_protocol(self) -> StepProtocol:
         unseal = self._seal.opened_text if self._seal else str
-        return StepProtocol(self.store, self.blobs, self.codec, unseal=unseal)
+        return StepProtocol(
+            self.store, self.blobs, self.codec, unseal=unseal, interceptors=self.interceptors
+        )

@@ -7,11 +7,12 @@ LR1  Every step that was submitted gets exactly one outcome, also when the runne
 """
 
 import asyncio
+import concurrent.futures
 import contextvars
 import importlib
 import inspect
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,12 +21,14 @@ from celery import Celery
 from orchestrator import step as face
 from orchestrator.core.definition import Codec
 from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.interceptors import ExecuteStep, Interceptor, chained, overriding
 from orchestrator.core.limits import LOCAL_THREADS_MAX
 from orchestrator.core.values import Json
 from orchestrator.engine.ports import BlobStore, Outgoing
 from orchestrator.store.ports import AttemptKey
 from orchestrator.worker import outcomes
 from orchestrator.worker.arguments import load_arguments
+from orchestrator.worker.intercepting import call_of
 
 Done = Callable[[Mapping[str, Json]], None]
 
@@ -38,12 +41,20 @@ class ThreadedLocalRunner:
         codec: See `Codec`.
         blobs: For large arguments and results.
         threads_max: Functions that run at a time; the others wait.
+        interceptors: What stands around the bodies; with one, a coroutine takes a thread too.
     """
 
     def __init__(
-        self, app: Celery, codec: Codec, blobs: BlobStore, *, threads_max: int = LOCAL_THREADS_MAX
+        self,
+        app: Celery,
+        codec: Codec,
+        blobs: BlobStore,
+        *,
+        threads_max: int = LOCAL_THREADS_MAX,
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self._app = app
+        self._interceptors = overriding(interceptors, "execute_step")
         self._blobs = blobs
         self._codec = codec
         self._threads = ThreadPoolExecutor(threads_max, thread_name_prefix="orchestrator-local")
@@ -98,6 +109,10 @@ class ThreadedLocalRunner:
             self._end(outgoing, done, body)
             return
         with face.running(step):
+            if self._interceptors:
+                made = call_of(step.info, args, kwargs)
+                self._end(outgoing, done, self._intercepted(call, made, step))
+                return
             if inspect.iscoroutinefunction(inspect.unwrap(function)):
                 self._spawn(call(*args, **kwargs), outgoing, step, done)
                 return
@@ -106,6 +121,35 @@ class ThreadedLocalRunner:
             except BaseException as error:  # noqa: BLE001 - the boundary: all of it is recorded
                 body = _failed(error, step)
         self._end(outgoing, done, body)
+
+    def _intercepted(
+        self, call: Callable[..., Any], made: ExecuteStep, step: face.RunningStep
+    ) -> outcomes.Body:
+        """Run a body through the interceptors, which stand around its result: the thread waits."""
+
+        def last(made: ExecuteStep) -> Any:
+            result = call(*made.args, **made.kwargs)
+            return self._awaited(result, step) if inspect.iscoroutine(result) else result
+
+        try:
+            return self._body_of(chained(self._interceptors, "execute_step", last)(made))
+        except BaseException as error:  # noqa: BLE001 - the boundary: all of it is recorded
+            return _failed(error, step)
+
+    def _awaited(self, coroutine: Coroutine[Any, Any, Any], step: face.RunningStep) -> Any:
+        """Return the result of a coroutine that the loop runs."""
+        loop = self._running_loop()
+
+        async def run() -> Any:
+            task = asyncio.current_task()
+            assert task is not None
+            step.on_cancel(lambda: _cancel_from_outside(loop, task))
+            return await coroutine
+
+        try:
+            return asyncio.run_coroutine_threadsafe(run(), loop).result()
+        except concurrent.futures.CancelledError as error:
+            raise asyncio.CancelledError from error
 
     def _spawn(
         self,
@@ -164,7 +208,7 @@ class ThreadedLocalRunner:
         return function, function
 
 
-def _cancel_from_outside(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+def _cancel_from_outside(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
     loop.call_soon_threadsafe(task.cancel)
 
 
@@ -209,4 +253,5 @@ def _info_of(outgoing: Outgoing) -> face.StepInfo:
         idempotency_key=outgoing.idempotency_key,
         compensates=outgoing.compensates,
         task=outgoing.task,
+        headers=outgoing.headers,
     )

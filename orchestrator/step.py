@@ -8,7 +8,7 @@ The step is kept in a context variable: coroutines of the body see it, threads i
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -51,6 +51,7 @@ class StepInfo:
         task: Name of the task.
         token: Stands for this attempt wherever its outcome is to come from; see `complete_later`.
             Whoever has it can end the attempt.  "" for a local step.
+        headers: What came with the run's start, or was put in its place for this step.
     """
 
     workflow_id: str
@@ -63,6 +64,7 @@ class StepInfo:
     details: Json = None
     task: str = ""
     token: str = field(default="", compare=False, repr=False)
+    headers: Mapping[str, Json] = field(default_factory=dict)
 
 
 class RunningStep:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from orchestrator.core.child_call import child, continue_as_new
+from orchestrator.core.child_handle import ChildWorkflowHandle
 from orchestrator.core.context import (
     deprecate_patch,
     info,
@@ -53,6 +54,7 @@ from orchestrator.core.visibility import (
 from orchestrator.core.waits import as_completed, wait
 
 __all__ = [
+    "ChildWorkflowHandle",
     "ExternalWorkflowHandle",
     "RunInfo",
     "Saga",

@@ -23,6 +23,7 @@ from orchestrator.client.port import (
 )
 from orchestrator.client.session import Session
 from orchestrator.core.definition import Codec, WorkflowDefinition
+from orchestrator.core.interceptors import Interceptor
 from orchestrator.engine.ports import BlobStore
 from orchestrator.store.permit_ports import PermitStore
 from orchestrator.store.ports import KeyStore, OwnerStore, WorkerStore
@@ -63,6 +64,7 @@ class Connection:
         codec: Of the app.
         registry: The workflows that this process knows.
         blobs: Where large results lie; made when first needed.
+        interceptors: What stands around the calls of clients.
     """
 
     def __init__(
@@ -73,7 +75,9 @@ class Connection:
         codec: Codec,
         registry: Mapping[str, WorkflowDefinition],
         blobs: BlobStore,
+        interceptors: tuple[Interceptor, ...] = (),
     ) -> None:
+        self._interceptors = interceptors
         self._open_store = open_store
         self._open_async_store = open_async_store
         self._codec = codec
@@ -130,6 +134,7 @@ class Connection:
             codec=self._codec,
             registry=self._registry,
             blobs=self._blobs,
+            interceptors=self._interceptors,
         )
         there = self._elsewhere
         if there is None:

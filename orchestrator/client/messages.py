@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.client import conflicts
-from orchestrator.client.ids import new_request_id
+from orchestrator.client.ids import checked_workflow_id, new_request_id
 from orchestrator.client.session import Session
 from orchestrator.client.summary import history_event_of
 from orchestrator.core.definition import WorkflowDefinition
@@ -26,6 +26,14 @@ from orchestrator.core.errors import (
     UsageError,
 )
 from orchestrator.core.events import CancelRequested, SignalReceived, TerminateRequested
+from orchestrator.core.interceptors import (
+    QueryWorkflow,
+    SignalWorkflow,
+    StartWorkflow,
+    StopWorkflow,
+    checked_headers,
+)
+from orchestrator.core.start_policies import IdConflictPolicy
 from orchestrator.core.values import Json
 from orchestrator.core.versions import named_version, of_version
 from orchestrator.payloads import encode_payload
@@ -51,36 +59,39 @@ class Target:
 
 async def start(
     session: Session,
-    workflow_id: str,
     definition: WorkflowDefinition,
-    args: list[Json],
-    kwargs: dict[str, Json],
+    call: StartWorkflow,
     said: Mapping[str, Json] | None = None,
+    conflict: IdConflictPolicy = IdConflictPolicy.FAIL,
 ) -> int:
-    """Open a run and return its number; `said` is what `StartOptions.as_body` returned.
+    """Open a run, unless an interceptor has it otherwise, and return its number.
+
+    `said` is what `StartOptions.as_body` returned.
 
     Raises: See `conflicts.start`.
     """
-    body = start_body(session, definition, args, kwargs, said or {})
-    return await conflicts.start(session, workflow_id, body)
+
+    async def send(call: StartWorkflow) -> int:
+        body = {**start_body(session, definition, call), "request_id": new_request_id()}
+        return await conflicts.start(session, call.workflow_id, {**body, **(said or {})}, conflict)
+
+    return await session.intercepted("start_workflow", send)(call)
 
 
 def start_body(
-    session: Session,
-    definition: WorkflowDefinition,
-    args: list[Json],
-    kwargs: dict[str, Json],
-    said: Mapping[str, Json],
+    session: Session, definition: WorkflowDefinition, call: StartWorkflow
 ) -> dict[str, Json]:
-    """Return what a START carries, under a new request id; `said` as for `start`."""
-    return {
-        "workflow": definition.name,
-        "args": args,
-        "kwargs": kwargs,
-        "request_id": new_request_id(),
-        **named_version(session.registry, definition),
-        **said,
-    }
+    """Return what a START says of a call that has passed the interceptors.
+
+    Raises:
+        InvalidWorkflowId, PayloadTooLarge, UsageError: An interceptor made of it what cannot be.
+    """
+    checked_workflow_id(call.workflow_id)
+    headers = checked_headers(call.headers)
+    body: dict[str, Json] = {"workflow": call.workflow, "args": call.args, "kwargs": call.kwargs}
+    if call.workflow == definition.name:
+        body |= named_version(session.registry, definition)
+    return {**body, "headers": headers} if headers else body
 
 
 async def signal(
@@ -95,11 +106,26 @@ async def signal(
         RunNotFound, RunClosed: No open run takes it.
         StoreUnavailable: No answer; repeat it under the same id.
     """
-    encoded = signal_payload(session, await _definition_of(session, target), name, payload)
-    signal_id = signal_id or new_request_id()
-    body: dict[str, Json] = {"signal": name, "signal_id": signal_id, "payload": encoded}
-    await _deliver(session, target, Kind.SIGNAL, body, signal_id)
-    return signal_id
+
+    async def send(call: SignalWorkflow) -> str:
+        definition = await _definition_of(session, target)
+        encoded = signal_payload(session, definition, call.signal, call.payload)
+        body: dict[str, Json] = {
+            "signal": call.signal,
+            "signal_id": call.signal_id,
+            "payload": encoded,
+        }
+        await _deliver(session, target, Kind.SIGNAL, body, call.signal_id)
+        return call.signal_id
+
+    call = SignalWorkflow(
+        workflow_id=target.workflow_id,
+        run=target.run,
+        signal=name,
+        payload=payload,
+        signal_id=signal_id or new_request_id(),
+    )
+    return await session.intercepted("signal_workflow", send)(call)
 
 
 async def cancel(session: Session, target: Target, reason: str, request_id: str = "") -> None:
@@ -107,12 +133,20 @@ async def cancel(session: Session, target: Target, reason: str, request_id: str 
 
     The same request id again is the same request, and changes nothing.
     """
-    await _request(session, target, Kind.CANCEL, reason, request_id)
+    await _stop(session, target, Kind.CANCEL, reason, request_id)
 
 
 async def terminate(session: Session, target: Target, reason: str, request_id: str = "") -> None:
     """End the run without its code, but with its compensations; as `cancel`."""
-    await _request(session, target, Kind.TERMINATE, reason, request_id)
+    await _stop(session, target, Kind.TERMINATE, reason, request_id)
+
+
+async def _stop(session: Session, target: Target, kind: Kind, reason: str, request_id: str) -> None:
+    async def send(call: StopWorkflow) -> None:
+        await _request(session, target, kind, call.reason, request_id)
+
+    call = StopWorkflow(workflow_id=target.workflow_id, run=target.run, reason=reason)
+    await session.intercepted(f"{kind.value}_workflow", send)(call)
 
 
 async def query(
@@ -127,6 +161,18 @@ async def query(
         ApplicationError: The handler failed; `type` names its exception.
         RunNotFound: No run has this id.
     """
+
+    async def ask(call: QueryWorkflow) -> Json:
+        return await _query(session, target, call, timeout_s)
+
+    call = QueryWorkflow(workflow_id=target.workflow_id, run=target.run, query=name, args=args)
+    return await session.intercepted("query_workflow", ask)(call)
+
+
+async def _query(
+    session: Session, target: Target, call: QueryWorkflow, timeout_s: float | None
+) -> Json:
+    name, args = call.query, call.args
     timeout_s = QUERY_TIMEOUT_S if timeout_s is None else timeout_s
     timeout_ms = round(timeout_s * 1000)
     subject = f"arguments of query {name!r}"

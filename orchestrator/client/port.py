@@ -9,6 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from orchestrator.core.errors import UsageError
 from orchestrator.core.values import Json
 from orchestrator.store.index_ports import IndexPage, Window
 from orchestrator.store.ports import (
@@ -214,11 +215,18 @@ async def pause_in_place(seconds: float) -> None:
 
 
 def run_in_place(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Return what `coroutine` returns; it must never suspend (B1)."""
+    """Return what `coroutine` returns; it must never suspend (B1).
+
+    Raises:
+        UsageError: It did: an interceptor awaited something else than the call that it is given.
+    """
     try:
         coroutine.send(None)
     except StopIteration as stop:
         result: T = stop.value
         return result
     coroutine.close()
-    raise AssertionError("a coroutine of the synchronous client suspended")
+    raise UsageError(
+        "an interceptor waited for something inside a call of the blocking client, which has no "
+        "event loop: await nothing but proceed() there, or make the call through .aio"
+    )

@@ -17,6 +17,7 @@ from typing import Any, TypedDict
 from orchestrator.client.workflow import EncodeInput
 from orchestrator.core.definition import Codec, WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError
+from orchestrator.core.interceptors import Interceptor
 from orchestrator.core.values import Json
 from orchestrator.core.versions import PINNED, VERSIONINGS
 from orchestrator.payloads import InputCodec
@@ -51,6 +52,7 @@ class WorkflowOptions:
     bugs_fail: bool = False
     versioning: str = PINNED
     default: bool = False
+    interceptors: tuple[Interceptor, ...] = ()
 
 
 def define(
@@ -92,6 +94,7 @@ def define(
         fingerprint=_fingerprint(function),
         versioning=options.versioning,
         is_default=options.default,
+        interceptors=options.interceptors,
     )
     return definition, lambda args, kwargs: input_codec().encode(args, kwargs)
 

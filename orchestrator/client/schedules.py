@@ -20,6 +20,7 @@ from orchestrator.client.session import Session
 from orchestrator.client.summary import RunSummary, instant
 from orchestrator.core.definition import Codec, WorkflowDefinition
 from orchestrator.core.errors import RunClosed, UsageError
+from orchestrator.core.interceptors import StartWorkflow
 from orchestrator.core.schedule import SCHEDULE_PREFIX, SCHEDULE_SIGNAL, SCHEDULE_TYPE, schedule
 from orchestrator.core.values import Json
 from orchestrator.engine.schedule_times import fires
@@ -115,7 +116,13 @@ async def create(session: Session, schedule_id: str, made: Schedule) -> None:
     target, definition = _target(schedule_id), schedule_definition(session.codec)
     config = made.as_json(session.codec)
     encode_payload(f"schedule {schedule_id}", None, config, session.codec)
-    await messages.start(session, target.workflow_id, definition, [schedule_id, config], {})
+    call = StartWorkflow(
+        workflow_id=target.workflow_id,
+        workflow=definition.name,
+        args=[schedule_id, config],
+        kwargs={},
+    )
+    await messages.start(session, definition, call)
 
 
 async def describe(session: Session, schedule_id: str) -> ScheduleDescription:

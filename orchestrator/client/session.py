@@ -7,12 +7,13 @@ R2  Reads that wait ride out an outage of up to ``OUTAGE_MS_MAX``; then the call
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from orchestrator.client.port import AsyncStore
 from orchestrator.core.blobs import find_blob_ref
 from orchestrator.core.definition import Codec, WorkflowDefinition
 from orchestrator.core.errors import StoreUnavailable
+from orchestrator.core.interceptors import Interceptor, chained
 from orchestrator.core.values import Json
 from orchestrator.engine.ports import BlobStore
 
@@ -42,6 +43,7 @@ class Session:
         blobs: Where large results lie.
         clock: Seconds, for time-outs alone.
         wait_ms_max: One blocking wait at the store.
+        interceptors: What stands around its calls, outermost first.
     """
 
     store: AsyncStore
@@ -51,10 +53,17 @@ class Session:
     blobs: BlobStore
     clock: Callable[[], float] = time.monotonic
     wait_ms_max: int = WAIT_MS_MAX
+    interceptors: tuple[Interceptor, ...] = ()
 
     def deadline(self, timeout_s: float | None) -> "Deadline":
         """Return how long a caller waits who gives this much time; None is for ever."""
         return Deadline(timeout_s, self.clock, self.wait_ms_max)
+
+    def intercepted(
+        self, name: str, send: Callable[[Any], Awaitable[T]]
+    ) -> Callable[[Any], Awaitable[T]]:
+        """Return `send` with the interceptors around it, by their method `name`."""
+        return chained(self.interceptors, name, send)
 
     async def resend(self, send: Callable[[], Awaitable[T]]) -> T:
         """Return the answer to a request that may be sent again (R1).

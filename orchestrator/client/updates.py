@@ -35,6 +35,7 @@ from orchestrator.core.events import (
     UpdateRejected,
 )
 from orchestrator.core.failure import Failure
+from orchestrator.core.interceptors import UpdateWorkflow
 from orchestrator.core.run_retry import goes_on
 from orchestrator.core.values import Json
 from orchestrator.core.with_start import WithStart, again_in
@@ -91,9 +92,28 @@ async def send(
         RunNotFound, RunClosed: No open run takes it.
         StoreUnavailable: No answer; repeat it under the same id.
     """
-    is_new = update_id is None
-    update_id = update_id or new_request_id()
-    body = body_of(session, name, args, update_id)
+    made: list[Sent] = []
+
+    async def post(call: UpdateWorkflow) -> str:
+        made.append(await _send(session, target, call, is_new=update_id is None))
+        return call.update_id
+
+    call = UpdateWorkflow(
+        workflow_id=target.workflow_id,
+        run=target.run,
+        update=name,
+        args=args,
+        update_id=update_id or new_request_id(),
+    )
+    await session.intercepted("update_workflow", post)(call)
+    if not made:
+        raise UsageError(f"an interceptor did not send update {name!r}: it proceeds, or raises")
+    return made[-1]
+
+
+async def _send(session: Session, target: Target, call: UpdateWorkflow, *, is_new: bool) -> Sent:
+    name, update_id = call.update, call.update_id
+    body = body_of(session, name, call.args, update_id)
     # One that was sent before may have its outcome anywhere in the history (CU1).
     after_seq = (await describe(session, target)).seq if is_new else 0
     posted = await session.resend(

@@ -14,9 +14,9 @@ from orchestrator.client.messages import Target
 from orchestrator.client.session import Session
 from orchestrator.client.updates import Sent
 from orchestrator.core.definition import WorkflowDefinition
-from orchestrator.core.errors import DuplicateRun
+from orchestrator.core.errors import DuplicateRun, UsageError
+from orchestrator.core.interceptors import SignalWorkflow, StartWorkflow, UpdateWorkflow
 from orchestrator.core.values import Json
-from orchestrator.core.versions import named_version
 from orchestrator.core.with_start import WithStart, with_start
 from orchestrator.store.ports import Kind, StartAnswer
 
@@ -32,15 +32,19 @@ class ToStart:
     #: What `StartOptions.said_with_message` returned.
     said: Mapping[str, Json] = field(default_factory=dict)
 
-    def body(self, session: Session) -> dict[str, Json]:
-        """Return the body of the start."""
-        return {
-            "workflow": self.definition.name,
-            "args": self.args,
-            "kwargs": self.kwargs,
-            **named_version(session.registry, self.definition),
-            **self.said,
-        }
+    def call(self, message: SignalWorkflow | UpdateWorkflow) -> StartWorkflow:
+        """Return it as the interceptors see it."""
+        return StartWorkflow(
+            workflow_id=self.workflow_id,
+            workflow=self.definition.name,
+            args=self.args,
+            kwargs=self.kwargs,
+            message=message,
+        )
+
+    def body(self, session: Session, call: StartWorkflow) -> dict[str, Json]:
+        """Return the body of the start that `call` has become."""
+        return {**messages.start_body(session, self.definition, call), **self.said}
 
 
 async def signal_with_start(
@@ -53,15 +57,29 @@ async def signal_with_start(
         DuplicateRun: None is open, and the start's reuse policy lets it not follow the last one.
         StoreUnavailable: No answer; repeat it under the same signal id.
     """
-    encoded = messages.signal_payload(session, start.definition, name, payload)
-    body: dict[str, Json] = {
-        "signal": name,
-        "signal_id": signal_id or new_request_id(),
-        "payload": encoded,
-    }
-    return await _send(
-        session, start, Kind.SIGNAL, with_start(new_request_id(), start.body(session), body)
+
+    async def send(call: StartWorkflow) -> int:
+        said = call.message
+        if not isinstance(said, SignalWorkflow):
+            raise UsageError(f"an interceptor took signal {name!r} from its start")
+        encoded = messages.signal_payload(session, start.definition, said.signal, said.payload)
+        body: dict[str, Json] = {
+            "signal": said.signal,
+            "signal_id": said.signal_id,
+            "payload": encoded,
+        }
+        both = with_start(new_request_id(), start.body(session, call), body)
+        return await _send(session, call, Kind.SIGNAL, both)
+
+    message = SignalWorkflow(
+        workflow_id=start.workflow_id,
+        run=0,
+        signal=name,
+        payload=payload,
+        signal_id=signal_id or new_request_id(),
     )
+    run = await session.intercepted("start_workflow", send)(start.call(message))
+    return Target(workflow_id=start.workflow_id, run=run, definition=start.definition)
 
 
 async def update_with_start(
@@ -74,17 +92,39 @@ async def update_with_start(
         DuplicateRun: None is open, and the start's reuse policy lets it not follow the last one.
         StoreUnavailable: No answer; repeat it under the same update id.
     """
-    update_id = update_id or new_request_id()
-    body = updates.body_of(session, name, args, update_id)
-    both = with_start(new_request_id(), start.body(session), body)
-    target = await _send(session, start, Kind.UPDATE, both)
-    return Sent(target=target, name=name, update_id=update_id, with_start=both)
+    made: list[WithStart] = []
+
+    async def send(call: StartWorkflow) -> int:
+        said = call.message
+        if not isinstance(said, UpdateWorkflow):
+            raise UsageError(f"an interceptor took update {name!r} from its start")
+        body = updates.body_of(session, said.update, said.args, said.update_id)
+        made.append(with_start(new_request_id(), start.body(session, call), body))
+        return await _send(session, call, Kind.UPDATE, made[-1])
+
+    message = UpdateWorkflow(
+        workflow_id=start.workflow_id,
+        run=0,
+        update=name,
+        args=args,
+        update_id=update_id or new_request_id(),
+    )
+    run = await session.intercepted("start_workflow", send)(start.call(message))
+    if not made:
+        raise UsageError(f"an interceptor did not send update {name!r}: it proceeds, or raises")
+    sent = made[-1].message
+    return Sent(
+        target=Target(workflow_id=start.workflow_id, run=run, definition=start.definition),
+        name=str(sent["update"]),
+        update_id=str(sent["update_id"]),
+        with_start=made[-1],
+    )
 
 
-async def _send(session: Session, start: ToStart, kind: Kind, both: WithStart) -> Target:
+async def _send(session: Session, call: StartWorkflow, kind: Kind, both: WithStart) -> int:
     answer = await session.resend(
         lambda: session.store.start(
-            start.workflow_id,
+            call.workflow_id,
             request_id=both.request_id,
             body=both.start,
             message=(kind, both.message),
@@ -92,5 +132,5 @@ async def _send(session: Session, start: ToStart, kind: Kind, both: WithStart) -
     )
     if answer.answer is StartAnswer.BARRED:
         policy = str(both.start.get("id_reuse_policy"))
-        raise DuplicateRun(start.workflow_id, answer.run, answer.status, policy)
-    return Target(workflow_id=start.workflow_id, run=answer.run, definition=start.definition)
+        raise DuplicateRun(call.workflow_id, answer.run, answer.status, policy)
+    return answer.run

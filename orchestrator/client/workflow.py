@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
-from orchestrator.client import conflicts, messages, with_start
+from orchestrator.client import messages, with_start
 from orchestrator.client.handle import AsyncRunHandle, RunHandle, Sessions
 from orchestrator.client.ids import checked_workflow_id, new_workflow_id
 from orchestrator.client.messages import Target
@@ -14,6 +14,7 @@ from orchestrator.client.start_options import StartOptions, StartSettings, start
 from orchestrator.client.update_handle import AsyncUpdateHandle, Timeout, UpdateHandle
 from orchestrator.client.with_start import ToStart
 from orchestrator.core.definition import WorkflowDefinition
+from orchestrator.core.interceptors import StartWorkflow
 from orchestrator.core.values import Json
 
 P = ParamSpec("P")
@@ -180,8 +181,12 @@ class Workflow(Generic[P, R]):
         sessions = self._sessions
         session = sessions.on_running_loop() if on_running_loop else sessions.blocking()
         said = self._options.as_body(session.codec)
-        body = messages.start_body(session, self.definition, input_args, input_kwargs, said)
-        run = await conflicts.start(session, workflow_id, body, self._options.conflict_policy)
+        call = StartWorkflow(
+            workflow_id=workflow_id, workflow=self.name, args=input_args, kwargs=input_kwargs
+        )
+        run = await messages.start(
+            session, self.definition, call, said, self._options.conflict_policy
+        )
         return Target(workflow_id=workflow_id, run=run, definition=self.definition)
 
 

@@ -1,11 +1,15 @@
 """What workflow code says of other runs of its own making: children, and the run that goes on."""
 
-import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NoReturn
 
+from orchestrator.core.child_handle import (
+    ChildWorkflowHandle,
+    beginning_of_child,
+    end_of_child,
+)
 from orchestrator.core.children import (
-    Child,
     ChildCancellation,
     ChildOptions,
     ChildWorkflow,
@@ -14,12 +18,15 @@ from orchestrator.core.children import (
 )
 from orchestrator.core.context import current
 from orchestrator.core.errors import ContinueAsNew, UsageError
-from orchestrator.core.execution import Execution
 from orchestrator.core.limits import WORKFLOW_ID_CHARS_MAX
 from orchestrator.core.retry import Retry
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.values import digest
 
+#: The settings that a call takes beside the input; `ChildCall.options` has all.
+_SETTINGS = ("id", "parent_close_policy", "cancellation_type")
+#: Ends of a child that another attempt may follow.
+_RETRIED = frozenset({"failed", "timed_out"})
 #: Characters of ".child-<number>" behind the stem of a child's id.
 _CHILD_SUFFIX_CHARS_MAX = 20
 _STEM_CHARS = 120
@@ -46,6 +53,9 @@ class ChildCall:
         retry: Retry | None = None,
     ) -> "ChildCall":
         """Return a `child` with these settings, whose keyword arguments are all the workflow's.
+
+        With `retry`, a child that failed is attempted again as the next run of its id; the end that
+        is awaited is that of its last attempt.  See `core.run_retry`.
 
         Raises:
             InvalidWorkflowId: See `core.ids`.
@@ -75,15 +85,38 @@ class ChildCall:
             InvalidPayload: The input does not fit the workflow's annotations.
             UsageError: Not a workflow, or a setting that cannot be.
         """
-        options = self._options
-        if options is None:
-            given = {name: kwargs.pop(name) for name in _SETTINGS if name in kwargs}
-            options = ChildOptions(**given)
+        options = self._split(kwargs)
         execution = current("child()")
         order = order_of_child(execution.definition.codec, workflow, args, kwargs, options)
-        return await _end_of_child(
-            execution, execution.order_child(order, _stem_of(execution.info))
-        )
+        return await end_of_child(execution, execution.order_child(order, _stem_of(execution.info)))
+
+    async def start(
+        self, workflow: ChildWorkflow | str, /, *args: Any, **kwargs: Any
+    ) -> ChildWorkflowHandle:
+        """Start `workflow` as a child, and return its handle once its run is certain.
+
+        Arguments and settings as in a call.  Cancelling who waits here is cancelling the child, as
+        in a call.
+
+        Raises:
+            ChildWorkflowError: Another run with its id is open.
+            InvalidPayload: The input does not fit the workflow's annotations.
+            UsageError: Not a workflow, or a setting that cannot be.
+        """
+        options = self._split(kwargs)
+        execution = current("child.start()")
+        order = order_of_child(execution.definition.codec, workflow, args, kwargs, options)
+        order = replace(order, announced=True)
+        ordered = execution.order_child(order, _stem_of(execution.info))
+        await beginning_of_child(execution, ordered)
+        return ChildWorkflowHandle(ordered)
+
+    def _split(self, kwargs: dict[str, Any]) -> ChildOptions:
+        """Return the settings, and take those that `kwargs` has out of it."""
+        if self._options is not None:
+            return self._options
+        given = {name: kwargs.pop(name) for name in _SETTINGS if name in kwargs}
+        return ChildOptions(**given)
 
 
 child = ChildCall()
@@ -95,19 +128,6 @@ def _stem_of(info: RunInfo) -> str:
     if len(stem) <= WORKFLOW_ID_CHARS_MAX - _CHILD_SUFFIX_CHARS_MAX:
         return stem
     return f"{stem[:_STEM_CHARS]}~{digest(stem)[:16]}"
-
-
-async def _end_of_child(execution: Execution, ordered: Child) -> Any:
-    try:
-        await asyncio.shield(ordered.future)
-    except asyncio.CancelledError:
-        kind = ordered.order.cancellation_type
-        if kind != "abandon":
-            execution.cancel_child(ordered)
-        if kind == "wait_cancellation_completed":
-            await asyncio.shield(ordered.future)
-        raise
-    return ordered.result(execution.definition.codec)
 
 
 def continue_as_new(

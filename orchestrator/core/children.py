@@ -4,7 +4,8 @@ CH1  A child has an id of its own and a history of its own.  What became of it i
      parent's; that, and who ordered it, is all that the two histories say of each other.
 CH2  Whoever waits for a child and is cancelled does what its `cancellation_type` says:
      "wait_cancellation_completed" asks it to stop and waits for its end, as a child cleans up (a
-     second cancellation does not wait), "try_cancel" asks and does not wait, "abandon" leaves it.
+     second cancellation does not wait), "wait_cancellation_requested" asks and waits until the
+     child's history has the request, "try_cancel" asks and does not wait, "abandon" leaves it.
 CH3  When the parent ends first, its `parent_close_policy` says what becomes of the child:
      "terminate" (no further code of it runs, but for compensations), "request_cancel" or "abandon".
 """
@@ -25,7 +26,9 @@ from orchestrator.core.steps import return_type
 from orchestrator.core.values import Json
 
 ParentClosePolicy = Literal["terminate", "request_cancel", "abandon"]
-ChildCancellation = Literal["wait_cancellation_completed", "try_cancel", "abandon"]
+ChildCancellation = Literal[
+    "wait_cancellation_completed", "wait_cancellation_requested", "try_cancel", "abandon"
+]
 
 
 @runtime_checkable
@@ -54,11 +57,17 @@ class ChildOrder:
     returns: Any = None  #: the declared type of the result; None for plain JSON
     scheduled: dict[str, Json] = field(default_factory=dict)  #: see `RunStarted`
     said: dict[str, Json] = field(default_factory=dict)  #: see `ChildScheduled`
+    announced: bool = False  #: whether `Child.started` is wanted
 
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """A child that was ordered.  `outcome` is None until it has ended."""
+    """A child that was ordered.
+
+    `outcome` is None until it has ended, `run` is 0 until that is known.  `started` ends once it
+    is, or once the child is known never to begin; `cancel_heard`, where it was asked for, once the
+    child's history has the request to stop.
+    """
 
     number: int
     id: str
@@ -66,6 +75,21 @@ class Child:
     future: asyncio.Future[Any]
     outcome: ChildCompleted | ChildFailed | None = None
     is_cancel_requested: bool = False
+    run: int = 0
+    started: asyncio.Future[None] | None = None
+    cancel_heard: asyncio.Future[Any] | None = None
+
+    def begin(self, run: int) -> None:
+        """Take note of its run; 0 for one that never begins."""
+        self.run = self.run or run
+        if self.started is not None and not self.started.done():
+            self.started.set_result(None)
+
+    def end(self, outcome: ChildCompleted | ChildFailed) -> None:
+        """Take note of its end, and wake who waits for it."""
+        self.outcome = outcome
+        self.begin(outcome.run)
+        self.future.set_result(None)
 
     def result(self, codec: Codec) -> Any:
         """Return the result as the workflow's declared type, or raise what the failure means.
@@ -99,6 +123,8 @@ class ChildOptions:
     retry: Retry | None = None
 
     def __post_init__(self) -> None:
+        if self.retry is not None and not isinstance(self.retry, Retry):
+            raise UsageError(f"retry is a Retry or None, found {type(self.retry).__name__}")
         if self.id is not None:
             checked_workflow_id(self.id)
         timeouts_asked(self.run_timeout, self.execution_timeout)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from orchestrator.core.interceptors import Interceptor
 from orchestrator.core.values import Json
 
 
@@ -51,6 +52,7 @@ class WorkflowDefinition:
             the others: "pinned" or "auto_upgrade"; see `core.versions`.
         is_default: Whether it was named the default one.
         others: The versions beside this one, which is the default.
+        interceptors: What stands around the run's calls, outermost first.
     """
 
     name: str
@@ -65,6 +67,7 @@ class WorkflowDefinition:
     versioning: str = "pinned"
     is_default: bool = False
     others: tuple["WorkflowDefinition", ...] = field(default=(), compare=False, repr=False)
+    interceptors: tuple[Interceptor, ...] = field(default=(), compare=False)
 
 
 class StepTarget(Protocol):

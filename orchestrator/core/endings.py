@@ -16,10 +16,14 @@ from orchestrator.core.errors import (
     ChildWorkflowError,
     ExternalWorkflowError,
     StepError,
+    beside_continuation,
+    continuation_in,
 )
+from orchestrator.core.events import RunCancelled, RunContinuedAsNew, RunFailed
 from orchestrator.core.failure import Failure, failure_of
 from orchestrator.core.limits import FAILURE_MESSAGE_CHARS_MAX, FAILURE_TRACEBACK_CHARS_MAX
 from orchestrator.core.places import in_words, place_of_traceback
+from orchestrator.core.values import digest
 
 _FAILURES = (
     ApplicationError,
@@ -46,6 +50,30 @@ def failure_in(error: BaseException) -> Failure:
     if isinstance(error, BaseExceptionGroup):
         return replace(failure, cause=failure_of(next(_members(error))))
     return failure
+
+
+def ending_for(
+    definition: WorkflowDefinition, error: BaseException, cancel_reason: str | None
+) -> RunCancelled | RunContinuedAsNew | RunFailed:
+    """Return what ends a run that `error` left, not yet stamped; `cancel_reason` if it was asked.
+
+    Raises:
+        ActivationFailed: It is a bug.
+    """
+    if isinstance(error, asyncio.CancelledError) and cancel_reason is not None:
+        return RunCancelled(at_ms=0, reason=cancel_reason)
+    if (goes_on := continuation_in(error)) is not None:
+        return RunContinuedAsNew(
+            at_ms=0,
+            workflow=goes_on.workflow,
+            args_digest=digest([goes_on.arguments, goes_on.kwargs]),
+            args=goes_on.arguments,
+            kwargs=goes_on.kwargs,
+        )
+    failed = beside_continuation(error)
+    if not is_failure(definition, failed):
+        raise bug(failed) from error
+    return RunFailed(at_ms=0, failure=failure_in(failed))
 
 
 def reason_in(error: BaseException) -> str:

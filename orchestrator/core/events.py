@@ -80,6 +80,7 @@ class RunStarted(Event):
     #: {} or `Retry.as_json`, and which attempt this run is; see `core.run_retry`.
     retry: dict[str, Json] = field(default_factory=dict)
     attempt: int = 1
+    headers: dict[str, Json] = field(default_factory=dict)  #: see `core.interceptors`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,14 @@ class StepFailed(Event):
     kind: str
     failure: Failure
     may_have_run: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildStarted(Event):
+    """A child that was ordered through `workflow.child.start` has begun, as run `run` of its id."""
+
+    child: int
+    run: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +246,7 @@ Input: TypeAlias = Union[
     RunStarted,
     StepCompleted,
     StepFailed,
+    ChildStarted,
     ChildCompleted,
     ChildFailed,
     ScheduleTimesComputed,
@@ -274,6 +284,7 @@ class StepScheduled(Event):
     compensates: int | None = None
     saga: int | None = None
     summary: str = _untold("")
+    headers: dict[str, Json] | None = _untold(None)  #: None for the run's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +299,8 @@ class ChildScheduled(Event):
     """A run of another workflow was ordered, under `id`.
 
     `args` is left as given, or a blob's reference; replay compares `args_digest`, as in
-    `StepScheduled`.  `parent_close_policy`: see `core.children`.
+    `StepScheduled`.  `parent_close_policy`: see `core.children`.  `announced`: a `ChildStarted` is
+    wanted.
     """
 
     child: int
@@ -301,14 +313,20 @@ class ChildScheduled(Event):
     scheduled: dict[str, Json] = _untold(factory=dict)
     #: What its START says beside its input: time-outs, retry.
     said: dict[str, Json] = _untold(factory=dict)
+    announced: bool = False
+    headers: dict[str, Json] | None = _untold(None)  #: None for the run's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildCancelRequested(Event):
-    """The workflow asks a child to stop; what became of it follows as an input."""
+    """The workflow asks a child to stop; what became of it follows as an input.
+
+    With an `external` number the child says that it has the request, as in `ExternalCancelSent`.
+    """
 
     child: int
     terminate: bool = False
+    external: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

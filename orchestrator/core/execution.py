@@ -22,13 +22,12 @@ from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import (
     ActivationFailed,
     ActivationInterrupted,
-    beside_continuation,
-    continuation_in,
 )
 from orchestrator.core.events import (
     CancelRequested,
     ChildCompleted,
     ChildFailed,
+    ChildStarted,
     Command,
     ExternalCompleted,
     ExternalFailed,
@@ -37,7 +36,6 @@ from orchestrator.core.events import (
     PermitGranted,
     RunCancelled,
     RunCompleted,
-    RunContinuedAsNew,
     RunFailed,
     RunStarted,
     RunTerminated,
@@ -52,6 +50,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.externals import Externals
 from orchestrator.core.handlers import Handlers
+from orchestrator.core.intercepting import main_of
 from orchestrator.core.limits import CALLBACKS_PER_ACTIVATION_MAX
 from orchestrator.core.mailbox import Mailbox
 from orchestrator.core.orders import Orders
@@ -60,7 +59,7 @@ from orchestrator.core.permits import Permits
 from orchestrator.core.queries import Queries
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.updates import Updates
-from orchestrator.core.values import Json, digest
+from orchestrator.core.values import Json
 
 if TYPE_CHECKING:
     from orchestrator.core.generators import Generator
@@ -100,7 +99,7 @@ class Execution(Orders):
         self.side_effects = 0
         self.side_effect_values: dict[int, Json] = {}
         self.random: Random | None = None
-        self._seed = ""
+        self.seed = ""
         self._generators: dict[str, Generator] = {}
         self.published: object = None
         self._sagas: list[SagaRecord] = []
@@ -217,7 +216,7 @@ class Execution(Orders):
         """
         known = self._generators.get(name)
         if known is None:
-            known = generators.generator(self._seed, name)
+            known = generators.generator(self.seed, name)
             self.issue(
                 GeneratorOpened(
                     at_ms=self.now_ms,
@@ -255,13 +254,13 @@ class Execution(Orders):
 
     def _start(self, event: RunStarted) -> None:
         definition = self.definition
-        self._seed = event.seed
+        self.seed = event.seed
         self.random = randomness.stream(event.seed)
         if event.is_withdrawn:
             return
         try:
             args, kwargs = definition.decode_input(event.args, event.kwargs)
-            coro = cast("Any", definition.function(*args, **kwargs))
+            coro = cast("Any", main_of(self, args, kwargs))
             main = self.loop.create_task(coro, name="main", context=Context())
         except Exception as error:
             raise endings.bug(error) from error
@@ -276,12 +275,6 @@ class Execution(Orders):
             step.follower.step_settled(step)
         if step.future is not None and not step.future.done():
             step.future.set_result(None)
-
-    def _settle_child(self, event: ChildCompleted | ChildFailed) -> None:
-        child = self._children.pop(event.child, None)
-        if child is not None:
-            child.outcome = event
-            child.future.set_result(None)
 
     def _answer_times(self, event: ScheduleTimesComputed) -> None:
         future = self.times_wanted.pop(event.request, None)
@@ -361,21 +354,8 @@ class Execution(Orders):
             result = self.definition.codec.encode(self.loop.main.result())
         except ActivationInterrupted:
             raise
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and self._cancel_reason is not None:
-                return RunCancelled(at_ms=0, reason=self._cancel_reason)
-            if (goes_on := continuation_in(error)) is not None:
-                return RunContinuedAsNew(
-                    at_ms=0,
-                    workflow=goes_on.workflow,
-                    args_digest=digest([goes_on.arguments, goes_on.kwargs]),
-                    args=goes_on.arguments,
-                    kwargs=goes_on.kwargs,
-                )
-            failed = beside_continuation(error)
-            if not endings.is_failure(self.definition, failed):
-                raise endings.bug(failed) from error
-            return RunFailed(at_ms=0, failure=endings.failure_in(failed))
+        except BaseException as error:  # noqa: BLE001  it is the run's end, or raised again
+            return endings.ending_for(self.definition, error, self._cancel_reason)
         return RunCompleted(at_ms=0, result=result)
 
     def _end(self, ending: Command) -> None:
@@ -403,8 +383,9 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     RunStarted: Execution._start,
     StepCompleted: Execution._settle,
     StepFailed: Execution._settle,
-    ChildCompleted: Execution._settle_child,
-    ChildFailed: Execution._settle_child,
+    ChildStarted: Execution.settle_child,
+    ChildCompleted: Execution.settle_child,
+    ChildFailed: Execution.settle_child,
     ScheduleTimesComputed: Execution._answer_times,
     TimerFired: Execution._fire,
     SignalReceived: Execution._receive,

@@ -83,14 +83,20 @@ class Externals:
         )
         return self._host.definition.codec.decode(type, ended.result)
 
-    async def _ask(self, id: str, command: Callable[[int], Command]) -> ExternalCompleted:
+    def ask(
+        self, command: Callable[[int], Command]
+    ) -> asyncio.Future[ExternalCompleted | ExternalFailed]:
+        """Issue the command of the next number; return what its answer resolves."""
         future = self._host.loop.create_future()
         if not self._host.loop.is_shut:
             number = self._count + 1
             self._host.issue(command(number))
             self._count = number
             self._waiting[number] = future
-        answer = await future
+        return future
+
+    async def _ask(self, id: str, command: Callable[[int], Command]) -> ExternalCompleted:
+        answer = await self.ask(command)
         if isinstance(answer, ExternalCompleted):
             return answer
         assert isinstance(answer, ExternalFailed)

@@ -61,6 +61,7 @@ class ChildEntry:
 
     scheduled: e.ChildScheduled
     is_cancel_requested: bool = False
+    run: int = 0  #: 0 until it has said so
 
 
 @dataclass(slots=True)
@@ -200,6 +201,10 @@ class Ledger:
             case e.ChildCancelRequested():
                 if event.child in self.children:
                     self.children[event.child].is_cancel_requested = True
+                if event.external:
+                    self.externals[event.external] = event
+            case e.ChildStarted():
+                self.children[event.child].run = event.run
             case e.ChildCompleted() | e.ChildFailed():
                 self.children.pop(event.child, None)
             case e.TimerStarted():

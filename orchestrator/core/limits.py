@@ -44,6 +44,9 @@ LIST_PAGE_MAX = 1_000
 #: Requests a batch operation sends in a second unless told otherwise.
 BATCH_RPS_DEFAULT = 50
 
+#: Headers of a start, a step or a child as JSON: they travel with every message of the run.
+HEADERS_BYTES_MAX = 8 * 1024
+
 #: Events in one history.  Replay is O(events); beyond it the run is parked, never ended.
 HISTORY_EVENTS_MAX = 50_000
 #: Events beyond that for what arrives while it is parked; then mail stays in the inbox.
@@ -182,6 +185,7 @@ assert (
     + SEARCH_ATTRIBUTES_MAX * (SEARCH_ATTRIBUTE_NAME_CHARS_MAX + SEARCH_ATTRIBUTE_BYTES_MAX)
     + DETAILS_BYTES_MAX
     + CARRIED_SIGNAL_IDS_MAX * 19
+    + HEADERS_BYTES_MAX
     < EVENT_BYTES_MAX
 ), "a start with all that it may carry is one event"
 assert SUMMARY_BYTES_MAX < DETAILS_BYTES_MAX < PAYLOAD_BYTES_MAX

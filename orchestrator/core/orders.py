@@ -6,13 +6,19 @@ O2  What user code asks for while it only may read is refused; while it is unwou
 """
 
 import asyncio
+from dataclasses import replace
 from typing import NoReturn
 
+from orchestrator.core import endings
 from orchestrator.core.children import Child, ChildOrder
+from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ActivationFailed, ActivationInterrupted, ForbiddenInWorkflow
 from orchestrator.core.events import (
     ChildCancelRequested,
+    ChildCompleted,
+    ChildFailed,
     ChildScheduled,
+    ChildStarted,
     Command,
     ScheduleTimesComputed,
     ScheduleTimesRequested,
@@ -21,15 +27,22 @@ from orchestrator.core.events import (
     TimerCancelled,
     TimerStarted,
 )
+from orchestrator.core.externals import Externals
+from orchestrator.core.intercepting import ordered_child, ordered_step
 from orchestrator.core.limits import COMMANDS_PER_ACTIVATION_MAX, SCHEDULE_TIMES_MAX
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.places import Place, in_words, place_of_caller, place_of_traceback
+from orchestrator.core.run_info import RunInfo
 from orchestrator.core.steps import Follower, Order, Step
 from orchestrator.core.values import Json, digest
 
 
 class Orders:
     """The part of an execution that its user code orders from.  See `loop.Host` too."""
+
+    definition: WorkflowDefinition
+    info: RunInfo
+    externals: Externals
 
     def __init__(self, *, salt: int, replaying: bool) -> None:
         self.replaying = replaying
@@ -89,6 +102,7 @@ class Orders:
         """Order a step; one of user code that is being unwound is never to settle."""
         if self.loop.is_shut and compensates is None:
             return Step(0, order, self.loop.create_future())
+        order, headers = self._intercepted(order, is_undo=compensates is not None)
         number = self._step_count + 1
         args, kwargs = order.args, order.kwargs
         self.issue(
@@ -104,12 +118,23 @@ class Orders:
                 compensates=compensates,
                 saga=saga,
                 summary=order.summary,
+                headers=headers,
             )
         )
         self._step_count = number
         future = self.loop.create_future() if compensates is None else None
         step = self._steps[number] = Step(number, order, future, follower)
         return step
+
+    def _intercepted(self, order: Order, *, is_undo: bool) -> tuple[Order, dict[str, Json] | None]:
+        try:
+            return ordered_step(self, order)
+        except Exception as error:
+            if not is_undo:
+                raise
+            # No user code stands around an undoing that could be told.
+            self._fail(endings.bug(error))
+            return order, None
 
     def cancel_step(self, step: Step) -> None:
         """Ask an outstanding step to stop; once, and never one that is to be abandoned."""
@@ -124,8 +149,11 @@ class Orders:
         number = self._child_count + 1
         workflow_id = order.id or f"{default_stem}.child-{number}"
         child = Child(number, workflow_id, order, self.loop.create_future())
+        if order.announced:
+            child.started = self.loop.create_future()
         if self.loop.is_shut:
             return child
+        headers = ordered_child(self, order)
         self.issue(
             ChildScheduled(
                 at_ms=self.now_ms,
@@ -138,6 +166,8 @@ class Orders:
                 parent_close_policy=order.parent_close_policy,
                 scheduled=order.scheduled,
                 said=order.said,
+                announced=order.announced,
+                headers=headers,
             )
         )
         self._child_count = number
@@ -146,11 +176,22 @@ class Orders:
 
     def cancel_child(self, child: Child, *, terminate: bool = False) -> None:
         """Ask a child that has not ended to stop, or end it; once."""
-        if child.number in self._children and not child.is_cancel_requested:
-            child.is_cancel_requested = True
-            self.issue(
-                ChildCancelRequested(at_ms=self.now_ms, child=child.number, terminate=terminate)
-            )
+        if child.number not in self._children or child.is_cancel_requested:
+            return
+        child.is_cancel_requested = True
+        asked = ChildCancelRequested(at_ms=self.now_ms, child=child.number, terminate=terminate)
+        if child.order.cancellation_type == "wait_cancellation_requested" and not terminate:
+            child.cancel_heard = self.externals.ask(lambda number: replace(asked, external=number))
+        else:
+            self.issue(asked)
+
+    def settle_child(self, event: ChildStarted | ChildCompleted | ChildFailed) -> None:
+        """Take note of what became of a child."""
+        if isinstance(event, ChildStarted):
+            if event.child in self._children:
+                self._children[event.child].begin(event.run)
+        elif event.child in self._children:
+            self._children.pop(event.child).end(event)
 
     def ask_times(
         self, schedule: str, spec: dict[str, Json], after_ms: int, missed_until_ms: int

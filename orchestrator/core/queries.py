@@ -14,6 +14,7 @@ from orchestrator.core.errors import (
     UnknownQuery,
     UsageError,
 )
+from orchestrator.core.intercepting import handled
 from orchestrator.core.loop import WorkflowLoop, WorkflowTask
 from orchestrator.core.places import in_words, is_authored, place_of_frame
 from orchestrator.core.values import Json
@@ -79,7 +80,7 @@ class Queries:
         except (TypeError, ValueError) as error:
             raise InvalidPayload(f"query {name!r}", str(error)) from error
         try:
-            return codec.encode(handler(*values))
+            return codec.encode(handled(host.definition, "handle_query", name, handler, values))
         except OrchestratorError:
             raise
         except Exception as error:

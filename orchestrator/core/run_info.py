@@ -29,6 +29,7 @@ class RunInfo:
     """What `workflow.info` returns; attributes and memo as they are now.
 
     `first_run` is the number of the first run of the chain, `continued_from` of the one before.
+    `headers` are what came with the start; see `core.interceptors`.
     `history_length` counts the events up to the input of this activation.  `attempt`: see
     `core.run_retry`.
     """
@@ -47,6 +48,7 @@ class RunInfo:
     history_length: int = 0
     is_continue_as_new_suggested: bool = False
     attempt: int = 1
+    headers: Mapping[str, Json] = field(default_factory=dict)
 
     @classmethod
     def of(cls, workflow_id: str, run: int, started: RunStarted) -> "RunInfo":
@@ -71,4 +73,5 @@ class RunInfo:
             first_run=started.first_run or run,
             continued_from=started.continued_from or None,
             attempt=started.attempt,
+            headers=started.headers,
         )

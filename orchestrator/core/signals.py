@@ -13,6 +13,7 @@ from orchestrator.core.errors import ContinueAsNew, UsageError
 from orchestrator.core.events import SignalReceived, SignalRefused
 from orchestrator.core.execution import Execution
 from orchestrator.core.handlers import Running, Unfinished, checked_unfinished
+from orchestrator.core.intercepting import handled
 
 _REFUSED = object()
 
@@ -139,8 +140,9 @@ class _Handler:
             self._execution.handlers.end(running)
             return
         try:
-            args = (received.signal, value) if self._is_dynamic else (value,)
-            returned = self._handler(*args)
+            args = [received.signal, value] if self._is_dynamic else [value]
+            definition, name = self._execution.definition, received.signal
+            returned = handled(definition, "handle_signal", name, self._handler, args)
         except (Exception, ContinueAsNew) as error:  # noqa: BLE001 - user code: ends or blocks
             self._execution.handlers.end(running)
             self._execution.handler_failed(error)

@@ -28,6 +28,7 @@ from orchestrator.core.events import (
     UpdateRejected,
 )
 from orchestrator.core.handlers import Handlers, Running, Unfinished
+from orchestrator.core.intercepting import handled
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.queries import decoded_args
 from orchestrator.core.values import Json
@@ -194,7 +195,8 @@ class Updates:
         host = self._host
         what = f"handler of update {event.update!r}"
         try:
-            returned = handler.function(*values)
+            definition, name, function = host.definition, event.update, handler.function
+            returned = handled(definition, "handle_update", name, function, values)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code: see U3
             self._failed(event, error)
             return

@@ -231,6 +231,7 @@ class Attempts:
             workflow=self._turn.started.workflow,
             queue=entry.options.queue,
             priority=entry.options.priority,
+            headers=self._turn.started.headers if scheduled.headers is None else scheduled.headers,
         )
 
     def _send(self, entry: StepEntry) -> None:

@@ -82,6 +82,7 @@ def continue_run(turn: Turn, asked: e.RunContinuedAsNew, over: Sequence[e.Input]
         ("memo", turn.ledger.memo),
         ("summary", started.summary),
         ("details", started.details),
+        ("headers", started.headers),
     ):
         if value:
             body[name] = value

@@ -5,6 +5,7 @@ the very commit that ends it.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from orchestrator.core import events as e
 from orchestrator.core.failure import Failure
@@ -14,6 +15,9 @@ from orchestrator.store.ports import Kind, Letter
 
 #: What a parent's end does to a child, by the child's policy.
 _STOPS = {"terminate": Kind.TERMINATE, "request_cancel": Kind.CANCEL}
+
+#: The status of a child that tells its parent which run it is.
+STARTED = "started"
 
 
 def parent_in(body: Mapping[str, Json]) -> dict[str, Json]:
@@ -41,6 +45,11 @@ class Children:
         body |= ordered.said
         if ordered.scheduled:
             body["scheduled"] = ordered.scheduled
+        headers = self._turn.started.headers if ordered.headers is None else ordered.headers
+        if headers:
+            body["headers"] = headers
+        if ordered.announced:
+            body["announced"] = True
         self._turn.draft.letters.append(
             Letter(kind=Kind.START, workflow_id=ordered.id, request=request, body=body)
         )
@@ -50,7 +59,8 @@ class Children:
         entry = self._turn.ledger.children.get(asked.child)
         if entry is not None:
             kind = Kind.TERMINATE if asked.terminate else Kind.CANCEL
-            self._stop(entry.scheduled, kind, f"{self._turn.key} asks for it")
+            asker = self._turn.as_asker(asked.external) if asked.external else {}
+            self._stop(entry.scheduled, kind, f"{self._turn.key} asks for it", asker)
 
     def leave(self, ending: e.Event) -> None:
         """Do what the policies say of children that outlive this run; before it is appended."""
@@ -77,14 +87,17 @@ class Children:
         )
 
     def take_end(self, body: Mapping[str, Json]) -> None:
-        """A child has ended, or could not begin: child, run, status, and result or failure."""
+        """A child has begun, or ended, or never begins: child, run, status, result or failure."""
         number, run, failure = body.get("child"), body.get("run"), body.get("failure")
         if number not in self._turn.ledger.children:
-            return  # The same end again: it has its event.
+            return  # The same end again, or a beginning after it: it has its event.
         assert isinstance(number, int)
         assert isinstance(run, int)
         at_ms = self._turn.at_ms
-        if isinstance(failure, dict):
+        if body.get("status") == STARTED:
+            if not self._turn.ledger.children[number].run:  # Else it has its event.
+                self._turn.inputs.append(e.ChildStarted(at_ms=at_ms, child=number, run=run))
+        elif isinstance(failure, dict):
             self._turn.inputs.append(
                 e.ChildFailed(
                     at_ms=at_ms,
@@ -100,13 +113,21 @@ class Children:
                 e.ChildCompleted(at_ms=at_ms, child=number, run=run, result=result)
             )
 
-    def _stop(self, ordered: e.ChildScheduled, kind: Kind, reason: str) -> None:
+    def _stop(
+        self,
+        ordered: e.ChildScheduled,
+        kind: Kind,
+        reason: str,
+        asker: Mapping[str, Json] = MappingProxyType({}),
+    ) -> None:
         # A stranger that has the id meanwhile is not stopped: it knows that it has another parent.
         body: dict[str, Json] = {
             "reason": reason,
             "request_id": f"{self._turn.key}.child-{ordered.child}.{kind.value}",
             "parent": self._as_parent(ordered.child),
         }
+        if asker:
+            body["asker"] = dict(asker)
         self._turn.draft.letters.append(Letter(kind=kind, workflow_id=ordered.id, body=body))
 
     def _as_parent(self, child: int) -> dict[str, Json]:

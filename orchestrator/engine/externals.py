@@ -100,11 +100,7 @@ class Externals:
                 kind, body = Kind.WATCH, {}
             case _:
                 return
-        body["asker"] = {
-            "workflow": turn.key.workflow_id,
-            "run": turn.key.run,
-            "external": command.external,
-        }
+        body["asker"] = turn.as_asker(command.external)
         turn.draft.letters.append(
             Letter(kind=kind, workflow_id=command.id, run=command.run, body=body)
         )

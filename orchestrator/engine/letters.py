@@ -2,15 +2,18 @@
 
 LE1  A letter lies in its writer's partition from the commit that wrote it until it is delivered.
 LE2  One that is delivered twice, after a crash in between, changes nothing the second time: a start
-     knows its request, a child's end is no longer waited for, a stop names the child it is for, and
-    a signal has the id that its sender's run and number give it; a permit is asked for, and given
-    back, under the run's number of it.
+     knows its request, a child's beginning is recorded already, its end is no longer waited for, a
+     stop names the child it is for, and a signal has the id that its sender's run and number give;
+     a permit is asked for, and given back, under the run's number of it.
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Protocol
 
 from orchestrator.core.failure import Failure
+from orchestrator.core.values import Json
+from orchestrator.engine.children import STARTED
 from orchestrator.engine.externals import answer_undelivered
 from orchestrator.engine.permits import TO_KEYS, deliver_to_key
 from orchestrator.store.permit_ports import PermitStore
@@ -65,9 +68,17 @@ def _post(store: LetterStore, letter: Letter) -> None:
 def _start(store: LetterStore, letter: Letter) -> None:
     started = store.start(letter.workflow_id, request_id=letter.request, body=letter.body)
     parent = letter.body.get("parent")
-    if started.answer not in _REFUSALS or not isinstance(parent, dict):
+    if not isinstance(parent, dict):
+        return
+    if started.answer not in _REFUSALS:
+        if letter.body.get("announced"):
+            _tell(store, parent, {"run": started.run, "status": STARTED})
         return
     message = f"{letter.workflow_id} is {started.status} as run {started.run}, by another request"
     failure = Failure(type="WorkflowAlreadyStarted", message=message)
-    told = {"child": parent["child"], "run": 0, "status": "refused", "failure": failure.as_json()}
+    _tell(store, parent, {"run": 0, "status": "refused", "failure": failure.as_json()})
+
+
+def _tell(store: LetterStore, parent: Mapping[str, Json], what: Mapping[str, Json]) -> None:
+    told = {**what, "child": parent["child"]}
     store.post(str(parent["workflow"]), Kind.CHILD, told, run=int(str(parent["run"])))

@@ -63,6 +63,7 @@ class Mail:
             scheduled=scheduled if isinstance(scheduled, dict) else {},
             **timeouts_in(body, at_ms),
             **attempt_in(body),
+            headers=_object_in(body, "headers"),
             is_withdrawn=body.get("withdrawn") is True,
         )
         self._turn.inputs.append(started)

@@ -1,7 +1,7 @@
 """What the engine needs beside the store.  Contracts, no code."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestrator.core.blobs import BlobRef
@@ -24,6 +24,7 @@ class Outgoing:
         workflow: The workflow type, for people.
         queue: Celery queue; None for the one the task is routed to.
         priority: None for the broker's default.
+        headers: See `core.interceptors`.
     """
 
     key: AttemptKey
@@ -35,6 +36,7 @@ class Outgoing:
     workflow: str = ""
     queue: str | None = None
     priority: int | None = None
+    headers: Mapping[str, Json] = field(default_factory=dict)
 
 
 class Dispatcher(Protocol):

@@ -14,6 +14,7 @@ from orchestrator.core import events as e
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import ActivationFailed
 from orchestrator.core.ledger import Ledger
+from orchestrator.core.values import Json
 from orchestrator.core.versions import to_carry_on, unknown
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.ports import BlobStore, Dispatcher, Registry
@@ -87,6 +88,10 @@ class Turn:
     def unknown_workflow(self) -> ActivationFailed:
         """Return what is said of a workflow that this orchestrator does not have."""
         return unknown(self.tools.registry, self.started)
+
+    def as_asker(self, external: int) -> dict[str, Json]:
+        """Return what tells another run who asks, and under which number."""
+        return {"workflow": self.key.workflow_id, "run": self.key.run, "external": external}
 
     def reject(self, request: str, reason: str) -> None:
         """Record that a request made no sense, and why."""

@@ -24,6 +24,7 @@ CLEAR = frozenset(
         *("duration_ms", "due_at_ms", "retry_at_ms", "resend", "may_have_run", "decision"),
         *("signal", "signal_id", "update", "update_id", "name", "scheme", "probe", "seed"),
         *("patch", "activation", "deprecated", "is_late", "is_pinned", "side_effect"),
+        "announced",
         *("run_timeout_ms", "execution_deadline_at_ms", "said", "is_withdrawn", "retry"),
         *("permit", "key", "limit", "per_ms", "fence", "go_at_ms"),
         # What runs are searched by, which has to be readable.
@@ -46,6 +47,7 @@ _BLANKS: dict[str, Json] = {
     "summary": "",
     "details": "",
     "memo": {},
+    "headers": {},
     "args": [],
     "kwargs": {},
     "failure": {"type": "PayloadSealed", "message": "(sealed: the key is not to be had)"},

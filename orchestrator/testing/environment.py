@@ -54,7 +54,12 @@ class WorkflowEnvironment:
         self._blobs = MemoryBlobs()
         self._plan = Plan()
         self._workers = Workers(
-            self._orc.app, self._store, self._blobs, self._orc.codec, self._plan
+            self._orc.app,
+            self._store,
+            self._blobs,
+            self._orc.codec,
+            self._plan,
+            self._orc.interceptors,
         )
         self._world = World(
             self._store,

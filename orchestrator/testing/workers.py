@@ -6,13 +6,14 @@ TW2  A fault strikes an attempt that would have run, never a copy that is refuse
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 from celery import Celery
 
 from orchestrator.core.definition import Codec
+from orchestrator.core.interceptors import Interceptor
 from orchestrator.core.limits import CLAIM_TTL_MS
 from orchestrator.core.values import Json, canonical
 from orchestrator.engine.ports import Outgoing
@@ -31,7 +32,13 @@ from orchestrator.testing.holds import Ends, Held, error_of
 from orchestrator.testing.plan import Fate, Fault, Plan
 from orchestrator.testing.store import EnvironmentStore, MemoryBlobs
 from orchestrator.worker import outcomes
-from orchestrator.worker.header import HEADER, encode_arguments, find_key, write_header
+from orchestrator.worker.header import (
+    HEADER,
+    encode_arguments,
+    find_key,
+    read_headers,
+    write_header,
+)
 from orchestrator.worker.patience import Patience
 from orchestrator.worker.protocol import StepProtocol, Work
 
@@ -58,8 +65,15 @@ class Workers:
     """Carries out what was sent; also the local steps of the orchestrator (`StepsHere`)."""
 
     def __init__(
-        self, app: Celery, store: EnvironmentStore, blobs: MemoryBlobs, codec: Codec, plan: Plan
+        self,
+        app: Celery,
+        store: EnvironmentStore,
+        blobs: MemoryBlobs,
+        codec: Codec,
+        plan: Plan,
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
+        self._interceptors = interceptors
         self._store = store
         self._blobs = blobs
         self._codec = codec
@@ -179,6 +193,7 @@ class Workers:
             keeper=_Keeper(self),
             patience=Patience(0),
             tokens=lambda: token,
+            interceptors=self._interceptors,
         )
         called = Work(
             key=work.key, header=work.header, task=work.task, function=work.function, call=call
@@ -216,6 +231,7 @@ class Workers:
             details=claim.details,
             task=work.task,
             token=encode_token(key, token),
+            headers=read_headers(header),
         )
         step = RunningStep(info, lambda details: self._beat(key, token, details))
         self._note(work, info, fault)

@@ -32,6 +32,7 @@ class StepHeader:
     workflow: str
     args: Json
     kwargs: Json
+    headers: Mapping[str, Json]
 
 
 def encode_arguments(outgoing: Outgoing) -> tuple[str, str]:
@@ -48,16 +49,18 @@ def write_header(
 ) -> str:
     """Return the header's value for `outgoing`, whose arguments are given encoded, as JSON.
 
-    `seal` is what becomes of the arguments' text on its way.
+    `seal` is what becomes of the texts of arguments and headers on their way.
     """
     key = outgoing.key
     text = encode_basestring_ascii
+    headers = outgoing.headers
+    more = f',"headers":{text(seal(_encode_json(headers)))}' if headers else ""
     # Put together by hand: this is once per step, in the owner's thread.
     return (
         f'{{"workflow":{text(key.workflow_id)},"run":{key.run},"step":{key.step},'
         f'"attempt":{key.attempt},"key":{text(outgoing.idempotency_key)},'
         f'"compensates":{text(outgoing.compensates)},"type":{text(outgoing.workflow)},'
-        f'"args":{text(seal(f"[{arguments[0]},{arguments[1]}]"))}}}'
+        f'"args":{text(seal(f"[{arguments[0]},{arguments[1]}]"))}{more}}}'
     )
 
 
@@ -97,4 +100,20 @@ def read_header(
         workflow=str(value.get("type") or ""),
         args=parts[0],
         kwargs=parts[1],
+        headers=read_headers(value, unseal),
     )
+
+
+def read_headers(value: Mapping[str, Json], unseal: Callable[[str], str] = str) -> dict[str, Json]:
+    """Return the headers that travel with a step; {} for a message that has none.
+
+    Raises:
+        ValueError: They are not what `write_header` writes.
+    """
+    text = value.get("headers")
+    if text is None:
+        return {}
+    headers = json.loads(unseal(text)) if isinstance(text, str) else None
+    if not isinstance(headers, dict):
+        raise ValueError("the header's headers are no object")
+    return headers

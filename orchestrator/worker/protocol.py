@@ -10,7 +10,7 @@ SP3  To Celery and its monitors a step looks like any task: it succeeds, fails o
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +23,13 @@ from orchestrator.core.errors import (
     ApplicationError,
     CompleteLater,
     InvalidPayload,
+    OrchestratorError,
     PayloadTooLarge,
     StepCancelled,
     StoreUnavailable,
 )
 from orchestrator.core.failure import Failure
+from orchestrator.core.interceptors import Interceptor, chained
 from orchestrator.core.limits import CLAIM_TTL_MS, INLINE_BYTES_MAX
 from orchestrator.core.values import Json, canonical
 from orchestrator.engine.ports import BlobStore
@@ -35,8 +37,9 @@ from orchestrator.store.ports import AttemptKey, Claim, ClaimAnswer, PostAnswer,
 from orchestrator.store.step_tokens import encode_token
 from orchestrator.worker import outcomes
 from orchestrator.worker.arguments import load_arguments
-from orchestrator.worker.header import StepHeader, read_header
+from orchestrator.worker.header import StepHeader, read_header, read_headers
 from orchestrator.worker.identity import is_pool_child, new_token
+from orchestrator.worker.intercepting import call_of
 from orchestrator.worker.keepers import Keeper, keeper_of_this_process
 from orchestrator.worker.patience import Patience
 
@@ -84,6 +87,7 @@ class StepProtocol:
         patience: How long to ask a store that does not answer.
         unseal: Opens the text of arguments that were sealed on their way.
         tokens: Makes the token of each claim.
+        interceptors: What stands around the bodies.
     """
 
     def __init__(  # noqa: PLR0913 - the composition of a worker's side
@@ -96,7 +100,9 @@ class StepProtocol:
         patience: Patience | None = None,
         unseal: Callable[[str], str] = str,
         tokens: Callable[[], str] = new_token,
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
+        self._interceptors = interceptors
         self.store = store
         self._blobs = blobs
         self._codec = codec
@@ -116,7 +122,7 @@ class StepProtocol:
             held = _Held(work.key, self._tokens())
             claim = self._claim(held)
             step = face.RunningStep(
-                _info_of(work, claim, held.token),
+                _info_of(work, claim, held.token, self._unseal),
                 lambda details: self._beat(held, details),
                 self._keeper.is_worker_stopping,
                 has_own_process=is_pool_child(),
@@ -153,7 +159,12 @@ class StepProtocol:
             raise
         try:
             with face.running(step), self._keeper.body(held.key, step):
-                result = _call(work.call, args, kwargs, step)
+                call = call_of(step.info, args, kwargs)
+                result = chained(
+                    self._interceptors,
+                    "execute_step",
+                    lambda made: _call(work.call, list(made.args), dict(made.kwargs), step),
+                )(call)
         except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             # Of a child the main process tells, which knows whether it was revoked or lost.
             if not is_pool_child():
@@ -255,8 +266,12 @@ def _checked_header(work: Work, unseal: Callable[[str], str]) -> StepHeader:
         raise InvalidPayload("message", str(error)) from error
 
 
-def _info_of(work: Work, claim: Claim, token: str) -> face.StepInfo:
+def _info_of(work: Work, claim: Claim, token: str, unseal: Callable[[str], str]) -> face.StepInfo:
     key, header = work.key, work.header
+    try:
+        headers = read_headers(header, unseal)
+    except (ValueError, OrchestratorError):
+        headers = {}  # The reader of the arguments meets the same, and says so.
     return face.StepInfo(
         workflow_id=key.workflow_id,
         workflow=str(header.get("type") or ""),
@@ -268,6 +283,7 @@ def _info_of(work: Work, claim: Claim, token: str) -> face.StepInfo:
         details=claim.details,
         task=work.task,
         token=encode_token(key, token),
+        headers=headers,
     )
 
 

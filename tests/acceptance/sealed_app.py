@@ -1,13 +1,40 @@
 """An app whose payloads are encrypted, under the master keys that the environment names."""
 
 import os
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from celery import Celery
 
-from orchestrator import ApplicationError, EncryptionCodec, Keyring, Orchestrator, Retry, workflow
+from orchestrator import (
+    ApplicationError,
+    EncryptionCodec,
+    Interceptor,
+    Keyring,
+    Orchestrator,
+    Retry,
+    StartWorkflow,
+    step,
+    workflow,
+)
+
+
+class Carrying(Interceptor):
+    """Puts the card into the headers of its run: a secret there too."""
+
+    async def start_workflow(
+        self, call: StartWorkflow, proceed: Callable[[StartWorkflow], Awaitable[int]]
+    ) -> int:
+        """See `Interceptor.start_workflow`."""
+        return await proceed(replace(call, headers={"card": call.args[0]}))
+
 
 app = Celery("sealed", broker=os.environ["CELERY_BROKER_URL"])
-orc = Orchestrator(app, payload_codec=EncryptionCodec(Keyring.from_environment()))
+orc = Orchestrator(
+    app,
+    payload_codec=EncryptionCodec(Keyring.from_environment()),
+    interceptors=[Carrying()],
+)
 app.conf.worker_send_task_events = True
 app.conf.task_send_sent_event = True
 
@@ -20,7 +47,9 @@ def charge(self, card: str) -> str:  # type: ignore[no-untyped-def] # noqa: ANN0
     """Fail once, with the card in the text; then succeed."""
     if self.request.id.endswith(".1"):
         raise ApplicationError(f"{card} is busy", details={"card": card})
-    return f"charged {card}"
+    running = step.current()
+    assert running is not None
+    return f"charged {running.headers['card']}"
 
 
 @app.task

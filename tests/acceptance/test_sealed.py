@@ -1,8 +1,8 @@
 """Promise: with encryption, nothing an application says is readable outside its processes.
 
-Method: a run with a secret in its input, a failure, a signal, a result, a large result and a state,
-on a real server, worker and orchestrator; then every byte of the server's append-only file, which
-has all that was ever written, the blobs and the logs are searched for it.
+Method: a run with a secret in its input, its headers, a failure, a signal, a result, a large result
+and a state, on a real server, worker and orchestrator; then every byte of the server's append-only
+file, which has all that was ever written, the blobs and the logs are searched for it.
 """
 
 import base64

@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, list[str]] = {
         *(CORE, STORE_PORTS, ENGINE_PORTS, *EDGES),
         # A local step is called, and its outcome worded, as a worker does it.
         *("orchestrator.worker.arguments", "orchestrator.worker.outcomes"),
+        "orchestrator.worker.intercepting",
     ],
     "orchestrator.embedded": [CORE],
     "orchestrator.worker": [CORE, "orchestrator.store", ENGINE_PORTS, *EDGES],

@@ -34,6 +34,7 @@ LONGER_FUNCTIONS = {
 }
 #: Functions with more parameters.
 WIDER_FUNCTIONS = {
+    "orchestrator/app.py::Orchestrator.__init__": "the composition of an app",
     "orchestrator/engine/process.py::Engine.__init__": "the composition of an orchestrator",
     "orchestrator/worker/protocol.py::StepProtocol.__init__": "the composition of a worker's side",
 }

@@ -52,6 +52,7 @@ class FakeDispatcher:
             "kwargs": outgoing.kwargs,
             "idempotency_key": outgoing.idempotency_key,
             "compensates": outgoing.compensates,
+            "headers": dict(outgoing.headers),
         }
         return Message(queue=outgoing.queue or QUEUE, body=json.dumps(body).encode())
 

@@ -75,3 +75,19 @@ def schedule() -> World:
     )
     world.settle()
     return world
+
+
+@recording("zoo-keeper")
+def keeper() -> World:
+    world = run_zoo("zoo-keeper")
+    pass_time(world, 20_000)
+    return world
+
+
+@recording("zoo-sleeper")
+def sleeper() -> World:
+    world = zoo_world()
+    world.start("zoo-sleeper", run_timeout_ms=60_000)
+    world.settle()
+    pass_time(world, 120_000)
+    return world

@@ -289,3 +289,29 @@ async def looks() -> list[Any]:
     await workflow.step("zoo.echo", seen[0])
     seen.append(workflow.side_effect(lambda: "twice", str))
     return seen
+
+
+@orc.workflow(name="zoo-keeper")
+async def keeper() -> list[Any]:
+    """One at a time, and not too fast: a permit, a slot of a rate; a child that is spoken to."""
+    async with workflow.mutex("cage"):
+        await workflow.rate_limit("feeding", 1, timedelta(seconds=10))
+        await workflow.rate_limit("feeding", 1, timedelta(seconds=10))
+        fed = await workflow.step("zoo.echo", "hay")
+    child = await workflow.child.start(zoo_lap)
+    await child.signal("lap")
+    return [fed, await child]
+
+
+@orc.workflow(name="zoo-lap")
+async def zoo_lap() -> str:
+    """Runs when it is told."""
+    await workflow.signal("lap")
+    return "done"
+
+
+@orc.workflow(name="zoo-sleeper")
+async def sleeper() -> None:
+    """Sleeps longer than its run may take."""
+    await workflow.step("zoo.echo", "good night")
+    await workflow.sleep(timedelta(hours=1))

@@ -10,6 +10,7 @@ from orchestrator import (
     ApplicationError,
     ChildWorkflowError,
     Orchestrator,
+    Retry,
     WorkflowFailed,
     workflow,
 )
@@ -74,6 +75,48 @@ async def cancelling_parent(kind: str = "wait_cancellation_completed") -> list[A
     return result
 
 
+@orc.workflow
+async def signalling_parent() -> list[Any]:
+    handle = await workflow.child.start(cleaning_up, id="child")
+    await handle.signal("unblock", "unblocked")
+    return [handle.id, handle.run, await handle]
+
+
+@orc.workflow
+async def starting_parent() -> list[Any]:
+    call = workflow.child.options(id="child", parent_close_policy="abandon")
+    handle = await call.start(cleaning_up)
+    return [handle.id, handle.run, "ended" if handle.is_done else "running"]
+
+
+@orc.workflow
+async def handling_parent() -> list[Any]:
+    first = await workflow.child.start(echo, "test")
+    other = await workflow.child.start(cleaning_up)
+    other.cancel()
+    try:
+        await other
+    except ChildWorkflowError as error:
+        return [await first, await first.result(), [error.status]]
+    return []
+
+
+@orc.workflow
+async def flaky(how: str) -> int:
+    if workflow.info().run < 3:
+        raise ApplicationError(how, type="Flaky", non_retryable=how == "final")
+    return workflow.info().run
+
+
+@orc.workflow
+async def retrying_parent(how: str) -> Any:
+    call = workflow.child.options(id="child", retry=Retry(attempts=3))
+    try:
+        return await call(flaky, how)
+    except ChildWorkflowError as error:
+        return [error.status, error.run]
+
+
 async def waiting_parent_body(kind: str) -> list[Any]:
     call = workflow.child.options(
         id="child",
@@ -92,12 +135,40 @@ def test_result() -> None:
 
 
 def test_signal() -> None:
-    """By the child's id, from outside; from its parent it is not built yet."""
+    """By the handle that its parent has, and from outside by its id."""
     with WorkflowEnvironment(orc, replay_every_turn=True) as env:
+        assert env.start(signalling_parent).result() == ["child", 1, "unblocked"]
         handle = env.start(waiting_parent)
         env.settle()
         env.run("child").signal("unblock", "unblocked")
         assert handle.result() == ["unblocked"]
+
+
+def test_start() -> None:
+    """The run is certain and the child is at work, before anybody waits for its end."""
+    with WorkflowEnvironment(orc, replay_every_turn=True) as env:
+        handle = env.start(starting_parent)
+        assert handle.result() == ["child", 1, "running"]
+        assert env.run("child").status() == "running"
+
+
+def test_handle() -> None:
+    with WorkflowEnvironment(orc, replay_every_turn=True) as env:
+        assert env.start(handling_parent).result() == ["test", "test", ["cancelled"]]
+
+
+def test_retry() -> None:
+    with WorkflowEnvironment(orc, replay_every_turn=True) as env:
+        handle = env.start(retrying_parent, "not yet")
+        assert handle.result() == 3
+        names = [one.type for one in handle.history()]
+        assert names.count("ChildScheduled") == 1, "the child's own runs are its attempts"
+        assert env.run("child").describe().key.run == 3
+
+
+def test_retry_not_of_what_is_final() -> None:
+    with WorkflowEnvironment(orc, replay_every_turn=True) as env:
+        assert env.start(retrying_parent, "final").result() == ["failed", 1]
 
 
 def test_cancel_wait_completed() -> None:
@@ -128,6 +199,20 @@ def test_cancel_try_cancel() -> None:
         assert env.run("child").status() == "cancelled"
 
 
+def test_cancel_wait_requested() -> None:
+    with WorkflowEnvironment(orc, replay_every_turn=True) as env:
+        hold = env.hold(tidy)
+        handle = env.start(cancelling_parent, "wait_cancellation_requested")
+        handle.signal("end")
+        assert handle.result()[0] == "cancelled"
+        requested = [one for one in env.run("child").history() if one.type == "CancelRequested"]
+        assert len(requested) == 1, "the child has it before its parent goes on"
+        assert "ExternalCompleted" in [one.type for one in handle.history()]
+        assert env.run("child").status() == "running", "it cleans up, and nobody waits"
+        hold.complete()
+        assert env.run("child").status() == "cancelled"
+
+
 def test_cancel_abandon() -> None:
     with WorkflowEnvironment(orc, replay_every_turn=True) as env:
         handle = env.start(cancelling_parent, "abandon")
@@ -148,6 +233,8 @@ def test_throws_on_start() -> None:
     with WorkflowEnvironment(orc, replay_every_turn=True) as env:
         other = env.start(cleaning_up, id="child")
         assert env.start(waiting_parent).result() == ["refused", "WorkflowAlreadyStarted"]
+        with pytest.raises(WorkflowFailed, match="by another request"):
+            env.start(signalling_parent).result()
         assert other.status() == "running"
 
 

@@ -1,16 +1,20 @@
 """Updates as Temporal's users know them; each test is named after the conformance test it answers.
 
-The client's side of it (``async_accepted``, ``client_interceptor``) is in tests/client.
+The client's side of it (``async_accepted``) is in tests/client.
 """
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from celery import Celery
 
-from orchestrator import workflow
+from orchestrator import Interceptor, Orchestrator, UpdateWorkflow, workflow
 from orchestrator.core import events as e
 from orchestrator.core.errors import ApplicationError
 from orchestrator.core.values import Json
+from orchestrator.testing import WorkflowEnvironment
 from tests.engine.world import World
 
 
@@ -273,3 +277,26 @@ def test_a_validator_that_orders_something_rejects_and_leaves_the_run_as_it_was(
     world.update("go", 0)
     world.settle()
     assert world.names().count("UpdateCompleted") == 2
+
+
+def checked(number: int) -> int:
+    return number
+
+
+class _Raising(Interceptor):
+    """Adds one to what an update asks for, before it leaves the client."""
+
+    async def update_workflow(self, call: UpdateWorkflow, proceed: Any) -> str:
+        return str(await proceed(replace(call, args=(call.args[0] + 1,))))
+
+
+def test_update_client_interceptor() -> None:
+    app = Celery("update-client-interceptor", broker="redis://127.0.0.1:1/0")
+    orc = Orchestrator(app, interceptors=[_Raising()])
+    app.task(checked, name="check", shared=False)
+    count = orc.workflow(counter)
+    with WorkflowEnvironment(orc, replay_every_turn=True) as env:
+        handle = env.start(count)
+        assert handle.update("add", 4) == 5
+        received = [one.event for one in handle.history() if one.type == "UpdateReceived"]
+        assert [one.args for one in received if isinstance(one, e.UpdateReceived)] == [[5]]

@@ -6,7 +6,7 @@ A further word of the vocabulary is one more class here: how it is drawn, and wh
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, get_args
 
 from celery import Celery
 from hypothesis import strategies as st
@@ -21,6 +21,7 @@ from orchestrator import (
     step,
     workflow,
 )
+from orchestrator.core.children import ChildCancellation
 
 app = Celery("programs", broker="redis://127.0.0.1:1/0")
 orc = Orchestrator(app)
@@ -166,14 +167,18 @@ class Child:
     @staticmethod
     def tree(inner: Trees) -> Trees:
         policies = st.sampled_from(["terminate", "request_cancel", "abandon"])
-        types = st.sampled_from(["wait_cancellation_completed", "try_cancel", "abandon"])
-        return st.fixed_dictionaries({"part": inner, "policy": policies, "type": types})
+        types = st.sampled_from(list(get_args(ChildCancellation)))
+        shapes = {"part": inner, "policy": policies, "type": types, "starts": st.booleans()}
+        return st.fixed_dictionaries(shapes)
 
     @staticmethod
     async def run(spec: Spec, run: Run) -> Any:
         call = workflow.child.options(
             parent_close_policy=spec["policy"], cancellation_type=spec["type"]
         )
+        if spec["starts"]:
+            handle = await call.start("program", spec["part"])
+            return await handle
         return await call("program", spec["part"])
 
 

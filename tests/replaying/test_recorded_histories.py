@@ -21,7 +21,7 @@ BYTES_MAX = 100_000
 #: Events that no history here has: what belongs to them is tested elsewhere.
 RARE = {
     *("StepParked", "StepUnparked", "OutcomeRefused", "RequestRejected", "StepResent"),
-    *("SignalRefused", "RunTimedOut", "StepPaused", "StepUnpaused", "StepReset"),
+    *("SignalRefused", "StepPaused", "StepUnpaused", "StepReset"),
 }
 
 

@@ -8,10 +8,11 @@ import pytest
 from orchestrator import workflow
 from orchestrator.client.verifying import verify_chain
 from orchestrator.core.errors import ApplicationError, PayloadSealed, RunNotFound, UsageError
-from orchestrator.core.events import StepAttemptFailed, StepCompleted
+from orchestrator.core.events import RunStarted, StepAttemptFailed, StepCompleted
 from orchestrator.core.limits import INLINE_BYTES_MAX
 from orchestrator.core.replay import replay
 from orchestrator.core.retry import Retry
+from orchestrator.core.with_start import with_start
 from orchestrator.sealing.housekeeping import rotate_keys, shred
 from orchestrator.sealing.keyring import Keyring
 from orchestrator.store.ports import Kind, RunKey
@@ -296,3 +297,25 @@ def test_permits_go_round_under_seal_and_their_keys_stay_readable_for_operators(
 
 def charge_quietly(card: str) -> None:
     """Say nothing of the card."""
+
+
+def test_headers_and_a_start_that_goes_with_a_message_are_sealed(world: SealedWorld) -> None:
+    start: dict[str, Any] = {
+        "workflow": "secretive",
+        "args": [SECRET],
+        "kwargs": {},
+        "headers": {"trace": SECRET},
+    }
+    told = {"signal": "told", "signal_id": "s", "payload": SECRET}
+    both = with_start("r", start, told)
+    for _ in range(2):
+        world.store.start("w", request_id="r", body=both.start, message=(Kind.SIGNAL, both.message))
+        assert not world.is_readable(), "in the inbox"
+    world.settle()
+    world.advance(60_000)
+    world.settle()
+    assert world.status() == "completed", world.row()
+    assert not world.is_readable()
+    started = world.events("w.1.child-1")[0]
+    assert isinstance(started, RunStarted)
+    assert started.headers == {"trace": SECRET}

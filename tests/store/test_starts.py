@@ -6,7 +6,14 @@ import pytest
 
 from orchestrator.core.limits import JOINED_REQUESTS_MAX
 from orchestrator.core.values import Json
-from orchestrator.store.ports import Kind, Posted, PostedAnswer, RunKey, Start, StartAnswer
+from orchestrator.store.ports import (
+    Kind,
+    Posted,
+    PostedAnswer,
+    RunKey,
+    Start,
+    StartAnswer,
+)
 from tests.store.world import START, World
 
 ODD_IDS = ["order.42", "a/b/c", "größe ☃", "x.1.2.3", "{3}:inbox", "with space", "a:b:c", "..1"]

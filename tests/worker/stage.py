@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestrator.blobs import DirectoryBlobs
 from orchestrator.core.errors import StoreUnavailable
+from orchestrator.core.interceptors import Interceptor
 from orchestrator.core.values import Json
 from orchestrator.engine.ports import Outgoing
 from orchestrator.payloads import PydanticCodec
@@ -59,7 +60,7 @@ class FlakyStore:
 class Stage:
     """A step's message, a store in memory, and no process in between."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *interceptors: Interceptor) -> None:
         self.world: World = memory_world(direct=True)
         self.run_key = self.world.open_run()
         self.store = FlakyStore(self.world.store)
@@ -68,7 +69,12 @@ class Stage:
         self.keeper = ThreadKeeper(self.store, interval_s=3600)
         patience = Patience(1000, wait=self.waits.append, clock=lambda: sum(self.waits))
         self.protocol = StepProtocol(
-            self.store, self.blobs, CODEC, keeper=self.keeper, patience=patience
+            self.store,
+            self.blobs,
+            CODEC,
+            keeper=self.keeper,
+            patience=patience,
+            interceptors=interceptors,
         )
 
     def run(self, body: Callable[..., Any], *args: Json, number: int = 1, **parts: Any) -> Any:
@@ -88,6 +94,7 @@ class Stage:
             idempotency_key="order-42.1.1",
             compensates="order-42.1.0",
             workflow="order",
+            headers=parts.get("headers", {}),
         )
         header = json.loads(write_header(outgoing, encode_arguments(outgoing)))
         header.update(parts.get("header", {}))

@@ -28,6 +28,7 @@ OUTGOING = Outgoing(
     idempotency_key="order.42.3.7",
     compensates="order.42.3.1",
     workflow="order",
+    headers={"trace": "t-1 “quoted” \\"},
 )
 
 
@@ -89,6 +90,7 @@ def test_header_carries_the_step_and_its_arguments_untouched(app: Celery) -> Non
     assert header.idempotency_key == OUTGOING.idempotency_key
     assert header.compensates == OUTGOING.compensates
     assert header.workflow == "order"
+    assert header.headers == OUTGOING.headers == {"trace": "t-1 “quoted” \\"}
 
 
 def test_root_is_the_run_and_parent_too_unless_a_step_is_undone(app: Celery) -> None:

@@ -354,7 +354,7 @@ class Execution(Orders):
             result = self.definition.codec.encode(self.loop.main.result())
         except ActivationInterrupted:
             raise
-        except BaseException as error:  # noqa: BLE001  it is the run's end, or raised again
+        except BaseException as error:  # noqa: BLE001 - it is the run's end, or raised again
             return endings.ending_for(self.definition, error, self._cancel_reason)
         return RunCompleted(at_ms=0, result=result)
 

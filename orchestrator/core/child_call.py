@@ -26,7 +26,6 @@ from orchestrator.core.values import digest
 #: The settings that a call takes beside the input; `ChildCall.options` has all.
 _SETTINGS = ("id", "parent_close_policy", "cancellation_type")
 #: Ends of a child that another attempt may follow.
-_RETRIED = frozenset({"failed", "timed_out"})
 #: Characters of ".child-<number>" behind the stem of a child's id.
 _CHILD_SUFFIX_CHARS_MAX = 20
 _STEM_CHARS = 120

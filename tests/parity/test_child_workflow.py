@@ -1,6 +1,7 @@
 """Temporal's feature tests of that group, by name, where `workflow.child` has what they need."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -115,6 +116,15 @@ async def retrying_parent(how: str) -> Any:
         return await call(flaky, how)
     except ChildWorkflowError as error:
         return [error.status, error.run]
+
+
+@orc.workflow
+async def timing_parent() -> list[Any]:
+    call = workflow.child.options(run_timeout=timedelta(minutes=1))
+    try:
+        return [await call(cleaning_up)]
+    except ChildWorkflowError as error:
+        return [error.status, error.failure.type]
 
 
 async def waiting_parent_body(kind: str) -> list[Any]:
@@ -246,3 +256,10 @@ def test_throws_on_termination() -> None:
         assert handle.result() == ["terminated", "Terminated"]
         with pytest.raises(WorkflowFailed, match="terminated"):
             env.run("child").result()
+
+
+def test_throws_on_timeout() -> None:
+    with WorkflowEnvironment(orc, replay_every_turn=True) as env:
+        handle = env.start(timing_parent)
+        env.skip(minutes=2)
+        assert handle.result() == ["failed", "WorkflowTimeout"]

@@ -1,7 +1,4 @@
-"""Updates as Temporal's users know them; each test is named after the conformance test it answers.
-
-The client's side of it (``async_accepted``) is in tests/client.
-"""
+"""Updates as Temporal's users know them; each test is named after the conformance test it answers."""
 
 import asyncio
 from dataclasses import replace

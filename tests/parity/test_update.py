@@ -1,4 +1,4 @@
-"""Updates as Temporal's users know them; a test bears the name of the conformance test it answers."""
+"""Updates as Temporal's users know them; each test is named after the conformance test."""
 
 import asyncio
 from dataclasses import replace

@@ -54,6 +54,7 @@ def test_blocked_run_shows_why_and_goes_on_with_fitting_code(stack: Stack) -> No
     assert mended.stop() == 0
 
 
+@pytest.mark.long
 def test_patched_code_takes_over_an_open_loop_and_a_kill_decides_nothing_anew(
     stack: Stack,
 ) -> None:

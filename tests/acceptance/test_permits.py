@@ -59,6 +59,7 @@ def place_of(stack: Stack, name: str) -> str:
     return ""
 
 
+@pytest.mark.long
 def test_permits_outlive_a_killed_worker_and_a_killed_orchestrator(
     stack: Stack, orchestrators: list[Child]
 ) -> None:

@@ -51,6 +51,7 @@ def owner_of(stack: Stack, handle: RunHandle[object], crew: list[Child]) -> Chil
     return owner
 
 
+@pytest.mark.long
 def test_storm_over_a_chain_whose_orchestrator_is_killed_loses_nothing(stack: Stack) -> None:
     crew = [stack.orchestrator(), stack.orchestrator()]
     stack.wait_for_owners(*crew)

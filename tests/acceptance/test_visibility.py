@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from orchestrator.core import events as e
 from tests.acceptance.stack import Stack
 
 
+@pytest.mark.long
 def test_runs_are_found_by_filter_and_ended_in_a_batch_whoever_dies(tmp_path: Path) -> None:
     with Stack(tmp_path) as stack:
         first = stack.orchestrator()

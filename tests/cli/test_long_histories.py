@@ -76,6 +76,7 @@ def test_show_warns_of_an_open_run_whose_history_is_long(
     assert "continue as new" in typed("describe", order_42).out
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [["show", "order-42"], ["describe", "order-42"], ["verify", "order-42"]]

@@ -22,6 +22,7 @@ def _installed() -> None:
     needs_entry_points()
 
 
+@pytest.mark.long
 def test_open_and_closed_runs_are_exported_and_replayed(valkey_url: str, tmp_path: Path) -> None:
     def typed(*words: str, broker: str = valkey_url) -> str:
         done = run("workflow", *words, broker=broker, cwd=tmp_path)

@@ -56,6 +56,7 @@ def test_a_schedule_that_is_not_there_is_told(typed: Type) -> None:
         assert "nobody" in refused.error
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.redis
 def test_a_schedule_acts_by_the_real_clock_and_is_paused(valkey_url: str, tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def slow_down(world: World, monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
     monkeypatch.setattr(world.store, "read_history", slow)
 
 
+@pytest.mark.long
 def test_runs_in_memory_stay_within_the_cache_while_thousands_are_open() -> None:
     world = World(sleeper, listener, run_cache_max=20)
     for number in range(3_000):

@@ -58,6 +58,7 @@ def test_epochs_that_are_short_are_trained_together(lab: Lab, uninterrupted: Wei
     assert len(lab.chunks) <= 3, stops_of(lab.chunks)
 
 
+@pytest.mark.long
 def test_an_orchestrator_that_dies_after_everything_changes_nothing(
     lab: Lab, uninterrupted: Weights
 ) -> None:

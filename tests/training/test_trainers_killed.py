@@ -37,6 +37,7 @@ def test_killed_once_it_ends_with_the_same_bits(
     assert ended.stdout.strip() == uninterrupted, ended.stderr
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_killed_again_and_again_it_ends_with_the_same_bits(
     tmp_path: Path, uninterrupted: str

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import RunExists, RunHandle
+from orchestrator import RunExists, RunHandle, WorkflowFailed
 from orchestrator.core import events as e
 from orchestrator.core.limits import CLAIM_TTL_MS
 from tests.acceptance import elsewhere_app
@@ -117,7 +117,7 @@ def test_starts_at_once_with_one_id_open_one_run(stack: Stack) -> None:
         assert not orc.list(type="nobody's"), "connected before the start"
         at_once.wait()
         try:
-            handle = orc.get_workflow("naps").start([number], [], id="wanted")
+            handle = orc.get_workflow("naps").start([60_000 + number], [], id="wanted")
         except RunExists as error:
             opened.append(error.run)
             return "refused"
@@ -129,7 +129,9 @@ def test_starts_at_once_with_one_id_open_one_run(stack: Stack) -> None:
     assert sorted(answers) == ["opened"] + ["refused"] * (clients - 1)
     assert set(opened) == {1}, "those who are refused are told of the run that there is"
     handle = stack.orc.run("wanted")
-    handle.result(timeout=20)
+    handle.terminate("it has been seen to be the only one")
+    with pytest.raises(WorkflowFailed):
+        handle.result(timeout=20)
     assert len(events_of(handle, e.RunStarted)) == 1
 
 

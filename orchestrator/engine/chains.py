@@ -9,7 +9,6 @@ CN4  Mail for a run that was continued is mail for the run that goes on (`Forwar
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from orchestrator.core import events as e
 from orchestrator.core.deadlines import timeouts_left
@@ -63,14 +62,24 @@ def continue_run(turn: Turn, asked: e.RunContinuedAsNew, over: Sequence[e.Input]
 
     `asked` has the input itself, not a reference to it; `over` is what `going_over` returned.
     """
+    begins: dict[str, Json] = {
+        "workflow": asked.workflow,
+        "args": asked.args,
+        "kwargs": asked.kwargs,
+    }
+    _open_next(turn, begins, over, at_ms=turn.at_ms)
+
+
+def _open_next(
+    turn: Turn, begins: Mapping[str, Json], over: Sequence[e.Input], *, at_ms: int
+) -> None:
+    """Have the commit open the next run at `at_ms`; `begins` is what its START says of its own."""
     key, started = turn.key, turn.started
     first_run = started.first_run or key.run
     carried = {event.signal_id for event in over if isinstance(event, SignalReceived)}
     taken = [signal_digest(one) for one in turn.ledger.signal_ids if one not in carried]
     body: dict[str, Json] = {
-        "workflow": asked.workflow,
-        "args": asked.args,
-        "kwargs": asked.kwargs,
+        **begins,
         "request_id": f"{key}.next",
         "continued_from": key.run,
         "first_run": first_run,
@@ -94,10 +103,10 @@ def continue_run(turn: Turn, asked: e.RunContinuedAsNew, over: Sequence[e.Input]
     if turn.ledger.watchers:
         body["watchers"] = [*turn.ledger.watchers]
     turn.draft.next_run = NextRun(
-        workflow=asked.workflow, request=f"{key}.next", first_run=first_run, body=body
+        workflow=str(begins["workflow"]), request=f"{key}.next", first_run=first_run, body=body
     )
     follows = RunKey(workflow_id=key.workflow_id, run=key.run + 1)
-    turn.draft.set_timer(turn.draft.timer_of(follows, TimerKind.START, 0), turn.at_ms)
+    turn.draft.set_timer(turn.draft.timer_of(follows, TimerKind.START, 0), at_ms)
 
 
 def with_attempts(turn: Turn, commands: Sequence[e.Command]) -> list[e.Command]:
@@ -113,21 +122,15 @@ def with_attempts(turn: Turn, commands: Sequence[e.Command]) -> list[e.Command]:
 def retry_run(turn: Turn, failed: e.RunFailed, over: Sequence[e.Input]) -> None:
     """Have the commit of the run's failure open the next attempt; before that end is appended."""
     started, at_ms = turn.started, failed.retry_at_ms
-    same = e.RunContinuedAsNew(
-        at_ms=turn.at_ms,
-        workflow=started.workflow,
-        args_digest="",
-        args=started.args,
-        kwargs=started.kwargs,
-    )
-    continue_run(turn, same, over)
-    assert turn.draft.next_run is not None
-    body = {**turn.draft.next_run.body, "attempt": started.attempt + 1}
+    begins: dict[str, Json] = {
+        "workflow": started.workflow,
+        "args": started.args,
+        "kwargs": started.kwargs,
+        "attempt": started.attempt + 1,
+    }
     if at_ms > turn.at_ms:
-        body["start_delay_ms"] = at_ms - turn.at_ms
-    turn.draft.next_run = replace(turn.draft.next_run, body=body)
-    follows = RunKey(workflow_id=turn.key.workflow_id, run=turn.key.run + 1)
-    turn.draft.set_timer(turn.draft.timer_of(follows, TimerKind.START, 0), at_ms)
+        begins["start_delay_ms"] = at_ms - turn.at_ms
+    _open_next(turn, begins, over, at_ms=at_ms)
 
 
 def _as_carried(event: e.Input) -> Json:

@@ -26,7 +26,6 @@ from orchestrator.store.ports import (
     PostAnswer,
     WorkerStore,
 )
-from orchestrator.store.step_tokens import encode_token
 from orchestrator.testing.attempts import Attempt, Bodies
 from orchestrator.testing.holds import Ends, Held, error_of
 from orchestrator.testing.plan import Fate, Fault, Plan
@@ -36,11 +35,10 @@ from orchestrator.worker.header import (
     HEADER,
     encode_arguments,
     find_key,
-    read_headers,
     write_header,
 )
 from orchestrator.worker.patience import Patience
-from orchestrator.worker.protocol import StepProtocol, Work
+from orchestrator.worker.protocol import StepProtocol, Work, info_of
 
 _QUEUE = "steps"
 #: Begins the tokens of claims, but for those of local steps, which are the orchestrator's.
@@ -219,20 +217,7 @@ class Workers:
     def _hold(self, work: Work, token: str, fault: Fault) -> None:
         claim = self._store.claim(work.key, token, ttl_ms=CLAIM_TTL_MS)
         assert claim.answer is ClaimAnswer.GRANTED, "it was looked at a moment ago"
-        key, header = work.key, work.header
-        info = StepInfo(
-            workflow_id=key.workflow_id,
-            workflow=str(header.get("type") or ""),
-            run=key.run,
-            step=key.step,
-            attempt=key.attempt,
-            idempotency_key=str(header.get("key") or ""),
-            compensates=str(header.get("compensates") or ""),
-            details=claim.details,
-            task=work.task,
-            token=encode_token(key, token),
-            headers=read_headers(header),
-        )
+        key, info = work.key, info_of(work, claim, token)
         step = RunningStep(info, lambda details: self._beat(key, token, details))
         self._note(work, info, fault)
         self.begun[key] = token, step

@@ -122,7 +122,7 @@ class StepProtocol:
             held = _Held(work.key, self._tokens())
             claim = self._claim(held)
             step = face.RunningStep(
-                _info_of(work, claim, held.token, self._unseal),
+                info_of(work, claim, held.token, self._unseal),
                 lambda details: self._beat(held, details),
                 self._keeper.is_worker_stopping,
                 has_own_process=is_pool_child(),
@@ -266,7 +266,10 @@ def _checked_header(work: Work, unseal: Callable[[str], str]) -> StepHeader:
         raise InvalidPayload("message", str(error)) from error
 
 
-def _info_of(work: Work, claim: Claim, token: str, unseal: Callable[[str], str]) -> face.StepInfo:
+def info_of(
+    work: Work, claim: Claim, token: str, unseal: Callable[[str], str] = str
+) -> face.StepInfo:
+    """Return what a body is told of the attempt that was claimed under `token`."""
     key, header = work.key, work.header
     try:
         headers = read_headers(header, unseal)

@@ -28,7 +28,8 @@ def to_start(
 ) -> WorkflowDefinition | None:
     """Return the code that a new run begins with (V1); None where it is not here.
 
-    The next run of a chain, a child and a scheduled run are new runs too.
+    The next run of a chain, a child and a scheduled run are new runs too; the next attempt of a run
+    is the start once more, with the version that it named.
     """
     default = registry.get(name)
     if default is None or version is None:

@@ -128,6 +128,8 @@ def retry_run(turn: Turn, failed: e.RunFailed, over: Sequence[e.Input]) -> None:
         "kwargs": started.kwargs,
         "attempt": started.attempt + 1,
     }
+    if started.is_pinned:
+        begins["version"] = started.version
     if at_ms > turn.at_ms:
         begins["start_delay_ms"] = at_ms - turn.at_ms
     _open_next(turn, begins, over, at_ms=at_ms)

@@ -1,6 +1,7 @@
 """V1 to V5 on the engine: versions of one workflow side by side, deployed over open runs."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from orchestrator import workflow
 from orchestrator.core import events as e
 from orchestrator.core import guard
 from orchestrator.core.definition import WorkflowDefinition
+from orchestrator.core.errors import ApplicationError
+from orchestrator.core.retry import Retry
 from tests.engine.world import World, definition
 
 
@@ -137,6 +140,23 @@ def test_a_start_that_names_a_version_keeps_it() -> None:
     go(world)
     assert world.result() == 1
     assert started(world).is_pinned
+
+
+def test_every_attempt_of_a_start_that_names_a_version_has_it() -> None:
+    async def failing() -> Any:
+        if workflow.info().attempt == 1:
+            raise ApplicationError("not yet", "Busy")
+        return workflow.info().version
+
+    world = world_of(beside(version(failing, "2"), version(failing, "1")))
+    retry = Retry(attempts=2, initial=timedelta(seconds=1), factor=1).as_json()
+    for id, said in (("named", {"version": "1"}), ("default", {})):
+        world.start("order", id=id, retry=retry, **said)
+        world.settle()
+        world.advance(2_000)
+        world.settle()
+    assert [world.result(id) for id in ("named", "default")] == ["1", "2"]
+    assert started(world, "named", 2).is_pinned
 
 
 def test_a_start_that_names_a_version_which_is_not_here_waits_for_it() -> None:

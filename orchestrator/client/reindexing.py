@@ -13,6 +13,7 @@ from orchestrator.client.reading import end_of
 from orchestrator.client.summary import history_event_of
 from orchestrator.core import events as e
 from orchestrator.core.ledger import Ledger
+from orchestrator.core.run_retry import goes_on
 from orchestrator.core.values import canonical
 from orchestrator.store.index_ports import RunIndex
 from orchestrator.store.ports import RunKey, StoredEvent
@@ -128,5 +129,8 @@ def _ending_of(ending: e.Event) -> dict[str, str]:
     if isinstance(ending, e.RunCompleted):
         return fields | {"result": canonical(ending.result).decode()}
     _, failure = end_of(ending)
-    assert failure is not None, "whatever else ends a run has a failure"
-    return fields | {"failure": canonical(failure.as_json()).decode()}
+    if failure is not None:
+        fields["failure"] = canonical(failure.as_json()).decode()
+    if isinstance(ending, e.RunFailed) and goes_on(ending):
+        fields["retried"] = "1"
+    return fields

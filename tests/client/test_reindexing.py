@@ -1,6 +1,7 @@
 """Indexes that were lost, or never were, come back from the histories; nothing newer is undone."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from orchestrator import workflow
 from orchestrator.client.reindexing import reindex
 from orchestrator.core.errors import ApplicationError
+from orchestrator.core.retry import Retry
 from orchestrator.core.values import Json
 from orchestrator.store.index_ports import Window
 from orchestrator.store.memory import MemoryStore
@@ -34,10 +36,24 @@ async def tells() -> int:
     return 5
 
 
+async def goes_on(lap: int = 1) -> int:
+    if lap == 1:
+        workflow.continue_as_new(lap + 1)
+    return lap
+
+
+async def fails() -> None:
+    raise ApplicationError("no", "Busy")
+
+
 @pytest.fixture
 def world() -> World:
     """Runs that wait, that ended in every way, that were replaced, and one nobody has seen yet."""
-    made = World(tells)
+    made = World(tells, goes_on, fails)
+    retry = Retry(attempts=2, initial=timedelta(minutes=1)).as_json()
+    attributes: dict[str, Json] = {"customer": "cy"}
+    made.start("goes_on", id="continued", search_attributes=attributes)
+    made.start("fails", id="retried", search_attributes=attributes, retry=retry)
     for workflow_id in ("waits", "completed", "failed", "cancelled", "terminated"):
         made.store.start(workflow_id, request_id=f"r-{workflow_id}", body=BODY)
     made.settle()
@@ -67,13 +83,14 @@ def indexes(store: MemoryStore) -> list[dict[str, Any]]:
 def test_indexes_come_back_as_they_were(world: World) -> None:
     before, rows = indexes(world.store), all_rows(world.store)
     assert {row["status"] for row in rows.values()} == {
-        *("running", "completed", "failed", "cancelled", "terminated", "pending")
+        *("running", "completed", "failed", "cancelled", "terminated", "pending"),
+        "continued_as_new",
     }
     for part in world.store._parts:
         part.indexes.clear()
     for _ in range(2):
         report = reindex(world.store)
-        assert (report.done, report.failed) == (7, [])
+        assert (report.done, report.failed) == (11, [])
         assert indexes(world.store) == before
         assert all_rows(world.store) == rows
 
@@ -136,7 +153,7 @@ def test_history_that_cannot_be_read_is_told_and_stops_nothing(world: World) -> 
     log = part.logs[RunKey(workflow_id="waits", run=1)]
     log[1] = replace(log[1], data=b'{"type":"FromTheFuture","at_ms":1}')
     report = reindex(world.store)
-    assert report.done == 6
+    assert report.done == 10
     (reason,) = report.failed
     assert reason.startswith("waits run 1: its history cannot be read: unknown event type")
 

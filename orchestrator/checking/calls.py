@@ -9,7 +9,7 @@ _REFUSED = refused_calls()
 _CLOCK = _REFUSED["time.time"]
 _CHANCE = _REFUSED["random.random"]
 _THREAD = _REFUSED["threading.Thread.start"]
-STEP = _REFUSED["open"]
+_STEP = _REFUSED["open"]
 _RNG = "use workflow.rng(name)"
 
 _BY_MODULE = {"time": "ORC101", "random": "ORC102", "uuid": "ORC102", "secrets": "ORC102"}
@@ -27,7 +27,7 @@ _KNOWN: dict[str, tuple[str, str]] = {
         ),
         ("ORC101", _CLOCK),
     ),
-    "random.SystemRandom": ("ORC102", _CHANCE),
+    **dict.fromkeys(("random.Random", "random.SystemRandom"), ("ORC102", _CHANCE)),
     **dict.fromkeys(
         (
             *("os.system", "os.popen", "os.listdir", "os.scandir", "os.walk", "os.remove"),
@@ -36,7 +36,7 @@ _KNOWN: dict[str, tuple[str, str]] = {
             *("asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell"),
             *("asyncio.open_connection", "asyncio.start_server", "io.open"),
         ),
-        ("ORC103", STEP),
+        ("ORC103", _STEP),
     ),
     **dict.fromkeys(
         ("asyncio.to_thread", "asyncio.run", "asyncio.new_event_loop", "asyncio.Runner"),
@@ -52,7 +52,7 @@ _PACKAGES: dict[str, tuple[str, str]] = {
             *("socket", "subprocess", "shutil", "tempfile", "sqlite3", "smtplib", "ftplib"),
             *("boto3", "redis", "psycopg", "psycopg2", "pymongo", "kafka"),
         ),
-        ("ORC103", STEP),
+        ("ORC103", _STEP),
     ),
     **dict.fromkeys(("threading", "concurrent.futures", "multiprocessing"), ("ORC104", _THREAD)),
     "numpy.random": ("ORC102", _RNG),
@@ -63,10 +63,9 @@ _FINE_WITH_ARGUMENTS = {
     *("time.localtime", "time.gmtime", "time.ctime", "time.asctime"),
     *(f"numpy.random.{name}" for name in ("SeedSequence", "Philox", "PCG64", "Generator")),
 }
-_NEEDS_ARGUMENTS = {"random.Random": ("ORC102", _CHANCE)}
 #: Methods, whatever they are called on.
 _METHODS: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(("read_text", "write_text", "read_bytes", "write_bytes"), ("ORC103", STEP)),
+    **dict.fromkeys(("read_text", "write_text", "read_bytes", "write_bytes"), ("ORC103", _STEP)),
     "run_in_executor": ("ORC104", _THREAD),
 }
 
@@ -77,7 +76,7 @@ def refused(name: str, *, arguments: int) -> tuple[str, str] | None:
         return None
     if name == "time.strftime" and arguments > 1:
         return None
-    found = _KNOWN.get(name) or _NEEDS_ARGUMENTS.get(name)
+    found = _KNOWN.get(name)
     if found is not None:
         return found
     for package, about in _PACKAGES.items():

@@ -86,12 +86,12 @@ def _start(definition: WorkflowDefinition) -> tuple[Module, Function]:
     function = inspect.unwrap(definition.function)
     code = function.__code__
     try:
-        module = read_module(function.__module__, _relative(Path(code.co_filename)))
+        module = _as_written(read_module(function.__module__, Path(code.co_filename)))
     except (OSError, SyntaxError) as error:
         raise ConfigurationError(
             f"workflow {definition.name!r}", f"no source that can be read ({error})", "it is wanted"
         ) from error
-    for node in ast.walk(ast.parse(module.text)):
+    for node in ast.walk(module.tree):
         if isinstance(node, ast.AsyncFunctionDef) and node.name == function.__name__:
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
             if code.co_firstlineno in (first, node.lineno):
@@ -103,9 +103,10 @@ def _start(definition: WorkflowDefinition) -> tuple[Module, Function]:
     )
 
 
-def _relative(path: Path) -> Path:
-    """Return a path as people write it, from where they are."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+def _as_written(module: Module) -> Module:
+    """Return a module under its path as people write it, from where they are."""
+    here, path = Path.cwd(), module.path
+    return replace(module, path=path.relative_to(here)) if path.is_relative_to(here) else module
 
 
 def _definitions(name: str, depth: int = 0) -> list[tuple[Module, Function]]:
@@ -115,7 +116,7 @@ def _definitions(name: str, depth: int = 0) -> list[tuple[Module, Function]]:
         module = find_module(".".join(parts[:cut]))
         if module is None:
             continue
-        module = read_module(module.name, _relative(module.path))
+        module = _as_written(module)
         first = parts[cut]
         if first in module.functions and len(parts) == cut + 1:
             return [(module, module.functions[first])]

@@ -23,6 +23,7 @@ class Module:
     name: str
     path: Path
     text: str
+    tree: ast.Module
     functions: dict[str, Function] = field(default_factory=dict)
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
     variables: set[str] = field(default_factory=set)
@@ -48,8 +49,8 @@ def read_module(name: str, path: Path) -> Module:
         OSError, SyntaxError: It cannot be read.
     """
     text = path.read_text()
-    module = Module(name, path, text)
-    for node in ast.parse(text, filename=str(path)).body:
+    module = Module(name, path, text, ast.parse(text, filename=str(path)))
+    for node in module.tree.body:
         _take(module, node)
     return module
 

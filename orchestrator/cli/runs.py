@@ -211,21 +211,12 @@ def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bo
         raise Refusal(f"{workflow_id}: broken at event {found.bad_seq}: {found.reason}", EXIT_NO)
 
 
-workflow.add_command(lineage)
-workflow.add_command(show)
-workflow.add_command(shred)
-workflow.add_command(rotate_keys)
-workflow.add_command(permits)
-workflow.add_command(export)
-workflow.add_command(replay)
-workflow.add_command(check)
-workflow.add_command(drain)
-workflow.add_command(step)
-workflow.add_command(messages.update)
-workflow.add_command(messages.signal_with_start)
-for each in (lineage, list_, count, batch, reindex, describe):
+for each in (
+    *(lineage, show, describe, list_, count, batch, reindex, schedule, step, permits),
+    *(messages.update, messages.signal_with_start, export, replay, check, drain),
+    *(shred, rotate_keys),
+):
     workflow.add_command(each)
-workflow.add_command(schedule)
 
 
 def _orchestrator(ctx: click.Context) -> Orchestrator:

@@ -13,9 +13,9 @@ import functools
 from orchestrator.client.session import Deadline, Session
 from orchestrator.core.errors import DuplicateRun, RunExists, UsageError
 from orchestrator.core.start_policies import IdConflictPolicy, IdReusePolicy
+from orchestrator.core.states import CLOSED_STATUSES
 from orchestrator.core.values import Json
 from orchestrator.store.ports import Kind, RunKey, Start, StartAnswer
-from orchestrator.store.rows import CLOSED_STATUSES
 
 #: How long TERMINATE_EXISTING waits for the end of what is open, in all.
 TERMINATION_TIMEOUT_S = 30.0

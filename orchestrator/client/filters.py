@@ -26,7 +26,7 @@ from orchestrator.core.search_attributes import (
     index_of_type,
     index_of_value,
 )
-from orchestrator.store.rows import CLOSED_STATUSES
+from orchestrator.core.states import CLOSED_STATUSES
 
 #: What a filter sees of a run, by name; None for what it does not have.
 ValueOf: TypeAlias = Callable[[str], SearchValue | None]
@@ -152,7 +152,6 @@ _TESTS: dict[str, Callable[[Scalar, Sequence[Scalar]], bool]] = {
     "STARTS_WITH": _starts_with,
     "BETWEEN": _is_between,
 }
-OPERATORS = tuple(_TESTS)
 
 
 def instant_in(text: str) -> datetime | None:

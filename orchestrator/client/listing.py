@@ -17,10 +17,10 @@ from functools import partial
 from typing import TypedDict, overload
 
 from orchestrator.client.filter_text import parse_filter
-from orchestrator.client.filters import All, Comparison, Filter, Plan, matches, plans
+from orchestrator.client.filters import EVERY_RUN, All, Comparison, Filter, Plan, matches, plans
 from orchestrator.client.port import run_in_place
 from orchestrator.client.session import Session
-from orchestrator.client.summary import RunSummary, instant, summary_of
+from orchestrator.client.summary import RunSummary, instant_in, summary_of
 from orchestrator.core.errors import InvalidFilter, UsageError
 from orchestrator.core.limits import LIST_PAGE_MAX
 from orchestrator.core.search_attributes import (
@@ -113,7 +113,7 @@ def filter_of(text: str, where: Where) -> Filter:
     if not isinstance(text, str):
         raise UsageError(f"a filter is a text, found {type(text).__name__}")
     parts = [parse_filter(text), *_parts_of(where)]
-    return All(tuple(part for part in parts if part != All(())))
+    return All(tuple(part for part in parts if part != EVERY_RUN))
 
 
 def _parts_of(where: Where) -> Iterator[Filter]:
@@ -222,7 +222,7 @@ async def count_by(session: Session, wanted: Filter, name: str) -> dict[str, int
         UsageError: Neither status nor type, nor the name of an attribute.
     """
     name = {"status": "ExecutionStatus", "type": "WorkflowType"}.get(name, name)
-    if name == "ExecutionStatus" and wanted == All(()):
+    if name == "ExecutionStatus" and wanted == EVERY_RUN:
         indexes = [index_of_status(status) for status in STATUSES]
         sizes = await session.resend(lambda: session.store.index_sizes(indexes))
         counted = Counter(dict(zip(STATUSES, sizes, strict=True)))
@@ -315,18 +315,14 @@ def _reader(workflow_id: str, row: Mapping[str, str]) -> Callable[[str], SearchV
     return value_of
 
 
-def _instant_of(row: Mapping[str, str], field: str) -> datetime | None:
-    return instant(int(row[field])) if row.get(field) else None
-
-
 _SYSTEM: dict[str, Callable[[str, Mapping[str, str]], SearchValue | None]] = {
     "WorkflowId": lambda workflow_id, _: workflow_id,
     "WorkflowType": lambda _, row: row.get("type"),
     "WorkflowVersion": lambda _, row: row.get("version") or None,
     "Run": lambda _, row: int(row["run"]),
     "ExecutionStatus": lambda _, row: row["status"],
-    "StartTime": lambda _, row: _instant_of(row, "started_at_ms"),
-    "CloseTime": lambda _, row: _instant_of(row, "closed_at_ms"),
+    "StartTime": lambda _, row: instant_in(row, "started_at_ms"),
+    "CloseTime": lambda _, row: instant_in(row, "closed_at_ms"),
     "HistoryLength": lambda _, row: int(row.get("seq") or 0),
 }
 

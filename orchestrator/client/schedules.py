@@ -141,9 +141,7 @@ async def list_schedules(session: Session, limit: int) -> list[ScheduleDescripti
     """Return up to `limit` schedules, newest first."""
     wanted = listing.filter_of("", {"closed": False, "type": SCHEDULE_TYPE})
     page = await listing.list_page(session, wanted, limit=limit)
-    # A page has no published state, which is where a schedule says what it is.
-    targets = [Target(workflow_id=run.workflow_id) for run in page]
-    return [description_of(await reading.describe(session, target)) for target in targets]
+    return [description_of(run) for run in page]
 
 
 async def next_times(session: Session, schedule_id: str, count: int) -> list[datetime]:

@@ -12,12 +12,10 @@ from orchestrator.core.search_attributes import (
     attributes_as_json,
     decode_attributes,
 )
-from orchestrator.core.states import RUN_TERMINAL, RunState
+from orchestrator.core.states import CLOSED_STATUSES, RunState
 from orchestrator.core.values import Json
 from orchestrator.sealing.parts import blank, is_sealed
 from orchestrator.store.ports import RunKey, StoredEvent
-
-_TERMINAL = frozenset(state.value for state in RUN_TERMINAL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +74,7 @@ class RunSummary:
     @property
     def is_closed(self) -> bool:
         """Whether it has ended."""
-        return is_terminal(self.status)
+        return self.status in CLOSED_STATUSES
 
     @property
     def goes_on(self) -> bool:
@@ -134,11 +132,6 @@ class HistoryEvent:
         return instant(self.event.at_ms)
 
 
-def is_terminal(status: str) -> bool:
-    """Return whether a run of this status has ended."""
-    return status in _TERMINAL
-
-
 def instant(at_ms: int) -> datetime:
     """Return an instant of the store's clock as an aware time in UTC."""
     return datetime.fromtimestamp(at_ms / 1000, tz=UTC)
@@ -153,9 +146,9 @@ def summary_of(workflow_id: str, row: Mapping[str, str]) -> RunSummary:
         type=row.get("type", ""),
         status=row["status"],
         version=row.get("version", ""),
-        started_at=_instant_in(row, "started_at_ms"),
-        begins_at=_instant_in(row, "begins_at_ms"),
-        closed_at=_instant_in(row, "closed_at_ms"),
+        started_at=instant_in(row, "started_at_ms"),
+        begins_at=instant_in(row, "begins_at_ms"),
+        closed_at=instant_in(row, "closed_at_ms"),
         seq=int(row.get("seq") or 0),
         head=row.get("head", ""),
         blocked=row.get("blocked", ""),
@@ -185,7 +178,8 @@ def history_event_of(stored: StoredEvent) -> HistoryEvent:
     return HistoryEvent(seq=stored.seq, event=decode(data), head=stored.head)
 
 
-def _instant_in(row: Mapping[str, str], name: str) -> datetime | None:
+def instant_in(row: Mapping[str, str], name: str) -> datetime | None:
+    """Return the instant in a field of a row; None where it has none."""
     text = row.get(name)
     return instant(int(text)) if text else None
 

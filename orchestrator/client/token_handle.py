@@ -9,9 +9,8 @@ from typing import Any
 
 from orchestrator.client.port import run_in_place
 from orchestrator.client.session import Session
-from orchestrator.core.errors import InvalidPayload, PayloadTooLarge, StepCancelled, StepClosed
+from orchestrator.core.errors import InvalidPayload, StepCancelled, StepClosed
 from orchestrator.core.failure import Failure
-from orchestrator.core.limits import INLINE_BYTES_MAX
 from orchestrator.core.values import canonical
 from orchestrator.store.ports import AttemptKey, ClaimAnswer, PostAnswer
 from orchestrator.store.step_tokens import decode_token
@@ -80,12 +79,9 @@ class _OneAttempt:
     async def _heartbeat(self, details: object) -> None:
         session = self._session()
         try:
-            value = session.codec.encode(details)
+            value = outcomes.heartbeat_details(details, session.codec)
         except TypeError as error:
             raise InvalidPayload("details of a heartbeat", str(error)) from error
-        size = len(canonical(value))
-        if size > INLINE_BYTES_MAX:
-            raise PayloadTooLarge("details of a heartbeat", size, INLINE_BYTES_MAX)
         answer = await session.resend(
             lambda: session.store.heartbeat(self._key, self._claim, value)
         )

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TypeVar
 
 from orchestrator.core.errors import UsageError
-from orchestrator.core.states import RUN_TERMINAL, RunState
+from orchestrator.core.states import CLOSED_STATUSES, RunState
 
 Policy = TypeVar("Policy", bound=Enum)
 
@@ -32,14 +32,13 @@ class IdConflictPolicy(Enum):
 
 def blocking_statuses(policy: IdReusePolicy) -> tuple[str, ...]:
     """Return the statuses of a closed run that `policy` lets no start follow."""
-    closed = tuple(state.value for state in RunState if state in RUN_TERMINAL)
     match policy:
         case IdReusePolicy.ALLOW_DUPLICATE:
             return ()
         case IdReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY:
             return (RunState.COMPLETED.value,)
         case IdReusePolicy.REJECT_DUPLICATE:
-            return closed
+            return CLOSED_STATUSES
 
 
 def one_of(setting: str, policies: type[Policy], found: str) -> Policy:

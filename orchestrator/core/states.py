@@ -53,6 +53,8 @@ _ENDINGS = {
 }
 
 RUN_TERMINAL = frozenset(_ENDINGS.values())
+#: The same as the store and readers know them.
+CLOSED_STATUSES = tuple(state.value for state in RunState if state in RUN_TERMINAL)
 
 RUN_TRANSITIONS: dict[RunState, dict[RunFact, RunState]] = {
     RunState.PENDING: {RunFact.STARTED: RunState.RUNNING, RunFact.TERMINATED: RunState.TERMINATED},

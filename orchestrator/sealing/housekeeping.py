@@ -10,7 +10,7 @@ from typing import Protocol
 
 from orchestrator.core.blobs import BlobRef, find_blob_ref
 from orchestrator.core.errors import RunNotFound, UsageError
-from orchestrator.core.states import RUN_TERMINAL
+from orchestrator.core.states import CLOSED_STATUSES
 from orchestrator.core.values import Json, loads
 from orchestrator.engine.ports import ErasableBlobs
 from orchestrator.sealing.codec import KeyedCodec
@@ -49,7 +49,7 @@ def shred(
     key = RunKey(workflow_id=workflow_id, run=run or latest)
     if key.run > latest:
         raise RunNotFound(f"{workflow_id} run {key.run}")
-    if key.run == latest and not _has_ended(row["status"]):
+    if key.run == latest and row["status"] not in CLOSED_STATUSES:
         raise UsageError(
             f"{workflow_id} run {key.run} is {row['status']}: without its payloads it could not go "
             f"on; cancel or terminate it, and shred it when it has ended"
@@ -72,10 +72,6 @@ def rotate_keys(store: Store, codec: KeyedCodec) -> tuple[int, int]:
     """
     scopes = [scope for number in range(store.partitions) for scope in store.list_keys(number)]
     return sum(codec.rotate(scope) for scope in scopes), len(scopes)
-
-
-def _has_ended(status: str) -> bool:
-    return status in {state.value for state in RUN_TERMINAL}
 
 
 def _refs_in(value: Json) -> Iterator[BlobRef]:

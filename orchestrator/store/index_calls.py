@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.core.errors import ConfigurationError
 from orchestrator.core.search_attributes import index_of_status
+from orchestrator.core.states import CLOSED_STATUSES
 from orchestrator.store.calls import Argument, Call, Flow, ask, ask_all, command, run_script, text
-from orchestrator.store.index_ports import PAGE_FIELDS, IndexPage, Place, Window
+from orchestrator.store.index_ports import PAGE_FIELDS, IndexPage, Place, Window, run_of
 from orchestrator.store.keys import Keys
-from orchestrator.store.rows import CLOSED_STATUSES, STATUSES, indexes_in
+from orchestrator.store.rows import STATUSES, indexes_in
 
 _PAGE = "page_runs"
 #: Places read of each index at least.
@@ -84,7 +85,7 @@ def _places(flat: Sequence[bytes]) -> list[Place]:
 
 
 def _page_rows(keys: Keys, places: Sequence[Place]) -> Flow[list[tuple[Place, dict[str, str]]]]:
-    runs = [_run_of(member) for _, member in places]
+    runs = [run_of(member) for _, member in places]
     calls = [
         command(_PAGE, "HMGET", keys.row(workflow_id), *PAGE_FIELDS) for workflow_id, _ in runs
     ]
@@ -106,11 +107,6 @@ def _fields(values: Iterable[bytes | None]) -> dict[str, str]:
         for name, value in zip(PAGE_FIELDS, values, strict=True)
         if value is not None
     }
-
-
-def _run_of(member: str) -> tuple[str, int]:
-    workflow_id, _, run = member.rpartition(".")
-    return workflow_id, int(run)
 
 
 def index_sizes(keys: Keys, indexes: Sequence[str]) -> Flow[list[int]]:
@@ -149,7 +145,7 @@ def list_all_runs(keys: Keys, partition: int) -> Flow[list[tuple[str, int]]]:
     ids = [text(workflow_id) for workflow_id in opened]
     calls = [command(name, "HGET", keys.row(workflow_id), "run") for workflow_id in ids]
     numbers = yield from ask_all(calls)
-    found = {_run_of(text(member)) for member in closed}
+    found = {run_of(text(member)) for member in closed}
     found |= {(each, int(run)) for each, run in zip(ids, numbers, strict=True) if run is not None}
     return sorted(found)
 

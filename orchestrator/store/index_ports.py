@@ -94,6 +94,12 @@ class RunIndex(Protocol):
         ...
 
 
+def run_of(member: str) -> tuple[str, int]:
+    """Return id and run number of what `place_of` names."""
+    workflow_id, _, run = member.rpartition(".")
+    return workflow_id, int(run)
+
+
 def place_of(started_at_ms: str | int, workflow_id: str, run: str | int) -> Place:
     """Return where a run stands in every index."""
     return int(started_at_ms), f"{workflow_id}.{run}"

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.core.search_attributes import ALL_RUNS, OPEN_RUNS, index_of_status, index_of_type
+from orchestrator.core.states import CLOSED_STATUSES
 from orchestrator.core.values import loads
-from orchestrator.store.index_ports import PAGE_FIELDS, IndexPage, Place, Window, place_of
+from orchestrator.store.index_ports import PAGE_FIELDS, IndexPage, Place, Window, place_of, run_of
 from orchestrator.store.memory_partition import Partition
 from orchestrator.store.ports import RunKey
-from orchestrator.store.rows import CLOSED_STATUSES, indexes_in
+from orchestrator.store.rows import indexes_in
 
 
 def add(part: Partition, workflow_id: str, row: dict[str, str]) -> None:
@@ -57,7 +58,7 @@ def page(parts: Sequence[Partition], indexes: Sequence[str], window: Window) -> 
     rows = [
         (place, {**{n: row[n] for n in PAGE_FIELDS if n in row}, "workflow_id": workflow_id})
         for place in taken
-        for workflow_id, run in [_run_of(place[1])]
+        for workflow_id, run in [run_of(place[1])]
         for row in _rows(parts, workflow_id, run)
     ]
     return IndexPage(rows=rows, after=taken[-1] if len(taken) < len(places) else None)
@@ -115,8 +116,3 @@ def _is_in(place: Place, window: Window) -> bool:
 def _rows(parts: Sequence[Partition], workflow_id: str, run: int) -> list[dict[str, str]]:
     found = (find_row(part, workflow_id, run) for part in parts)
     return [row for row in found if row is not None]
-
-
-def _run_of(member: str) -> tuple[str, int]:
-    workflow_id, _, run = member.rpartition(".")
-    return workflow_id, int(run)

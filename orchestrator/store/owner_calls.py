@@ -7,6 +7,7 @@ from typing import Any
 from orchestrator.core.limits import ANSWER_TTL_MS, REJECTED_SIGNALS_MAX
 from orchestrator.core.values import canonical
 from orchestrator.store.calls import Call, Flow, ask, ask_all, blocking, command, run_script, text
+from orchestrator.store.index_ports import run_of
 from orchestrator.store.keys import Keys
 from orchestrator.store.ports import (
     Answer,
@@ -176,9 +177,8 @@ def reject(keys: Keys, fields: Mapping[str, str], reason: str) -> Flow[None]:
 def list_blocked(keys: Keys, partition: int) -> Flow[list[RunKey]]:
     """See `OwnerStore.list_blocked`."""
     members = yield from ask(command("list_blocked", "SMEMBERS", keys.blocked(partition)))
-    names = sorted(map(text, members))
-    parts = [name.rpartition(".") for name in names]
-    return [RunKey(workflow_id=workflow_id, run=int(run)) for workflow_id, _, run in parts]
+    runs = map(run_of, sorted(map(text, members)))
+    return [RunKey(workflow_id=workflow_id, run=run) for workflow_id, run in runs]
 
 
 def read_step(keys: Keys, key: RunKey, step: int) -> Flow[dict[str, str]]:

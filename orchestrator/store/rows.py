@@ -4,13 +4,11 @@ from collections.abc import Mapping
 
 from orchestrator.core.search_attributes import attribute_indexes
 from orchestrator.core.start_policies import IdReusePolicy, blocking_statuses
-from orchestrator.core.states import RUN_TERMINAL, RunState
+from orchestrator.core.states import RunState
 from orchestrator.core.values import Json, canonical, loads
 
 #: What a run's status may be.
 STATUSES = (*(state.value for state in RunState), "blocked")
-#: Those of runs that have ended.
-CLOSED_STATUSES = tuple(state.value for state in RunState if state in RUN_TERMINAL)
 
 #: Fields of the row by the parts of a START's body that they come from; each is JSON.
 _FIELDS = {

@@ -1,19 +1,18 @@
 """One task's body, run as a worker runs it, with no workflow around it."""
 
-import asyncio
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from orchestrator import step as face
-from orchestrator.core.errors import InvalidPayload, PayloadTooLarge
-from orchestrator.core.limits import INLINE_BYTES_MAX
+from orchestrator.core.errors import InvalidPayload
 from orchestrator.core.steps import function_of, order_of, return_type, task_name
-from orchestrator.core.values import Json, canonical
+from orchestrator.core.values import Json
 from orchestrator.payloads import PydanticCodec
 from orchestrator.step import RunningStep, StepInfo
 from orchestrator.testing.store import MemoryBlobs
+from orchestrator.worker import outcomes
 from orchestrator.worker.arguments import load_arguments
+from orchestrator.worker.protocol import call_body
 
 
 class StepEnvironment:
@@ -67,9 +66,7 @@ class StepEnvironment:
         if self._is_cancelled:
             self._step.cancel()
         with face.running(self._step):
-            result = task(*loaded, **named)
-            if inspect.iscoroutine(result):
-                result = asyncio.run(_cancellable(result, self._step))
+            result = call_body(task, loaded, named, self._step)
         return self._as_recorded(function, result)
 
     def cancel(self) -> None:
@@ -92,10 +89,7 @@ class StepEnvironment:
         )
 
     def _beat(self, details: object) -> bool:
-        value = self._codec.encode(details)
-        size = len(canonical(value))
-        if size > INLINE_BYTES_MAX:
-            raise PayloadTooLarge("details of a heartbeat", size, INLINE_BYTES_MAX)
+        value = outcomes.heartbeat_details(details, self._codec)
         self.heartbeats.append(value)
         self.on_heartbeat(value)
         return not self._is_cancelled
@@ -107,14 +101,3 @@ class StepEnvironment:
             return value if kind is None else self._codec.decode(kind, value)
         except (TypeError, ValueError) as error:
             raise InvalidPayload("result", str(error)) from None
-
-
-async def _cancellable(coroutine: Any, step: RunningStep) -> Any:
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    step.on_cancel(lambda: _cancel(loop, task))
-    return await coroutine
-
-
-def _cancel(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]") -> None:
-    loop.call_soon_threadsafe(task.cancel)

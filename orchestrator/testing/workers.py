@@ -8,6 +8,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from typing import Any
 
 from celery import Celery
@@ -193,9 +194,7 @@ class Workers:
             tokens=lambda: token,
             interceptors=self._interceptors,
         )
-        called = Work(
-            key=work.key, header=work.header, task=work.task, function=work.function, call=call
-        )
+        called = replace(work, call=call)
         # What the body raised is its outcome by now; a copy that is refused ends as an Ignore.
         with suppress(Exception, SystemExit):
             protocol.run(called)

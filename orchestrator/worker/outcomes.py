@@ -23,6 +23,20 @@ from orchestrator.engine.ports import BlobStore
 Body = dict[str, Json]
 
 
+def heartbeat_details(details: object, codec: Codec) -> Json:
+    """Return what a heartbeat carries.
+
+    Raises:
+        TypeError: No JSON can be made of it.
+        PayloadTooLarge: It is more than a heartbeat carries.
+    """
+    value = codec.encode(details)
+    size = len(canonical(value))
+    if size > INLINE_BYTES_MAX:
+        raise PayloadTooLarge("details of a heartbeat", size, INLINE_BYTES_MAX)
+    return value
+
+
 def completed(result: object, *, codec: Codec, blobs: BlobStore) -> Body:
     """Return the outcome of a body that returned `result`.
 

@@ -24,14 +24,13 @@ from orchestrator.core.errors import (
     CompleteLater,
     InvalidPayload,
     OrchestratorError,
-    PayloadTooLarge,
     StepCancelled,
     StoreUnavailable,
 )
 from orchestrator.core.failure import Failure
 from orchestrator.core.interceptors import Interceptor, chained
-from orchestrator.core.limits import CLAIM_TTL_MS, INLINE_BYTES_MAX
-from orchestrator.core.values import Json, canonical
+from orchestrator.core.limits import CLAIM_TTL_MS
+from orchestrator.core.values import Json
 from orchestrator.engine.ports import BlobStore
 from orchestrator.store.ports import AttemptKey, Claim, ClaimAnswer, PostAnswer, WorkerStore
 from orchestrator.store.step_tokens import encode_token
@@ -163,7 +162,7 @@ class StepProtocol:
                 result = chained(
                     self._interceptors,
                     "execute_step",
-                    lambda made: _call(work.call, list(made.args), dict(made.kwargs), step),
+                    lambda made: call_body(work.call, list(made.args), dict(made.kwargs), step),
                 )(call)
         except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             # Of a child the main process tells, which knows whether it was revoked or lost.
@@ -248,10 +247,7 @@ class StepProtocol:
 
     def _beat(self, held: _Held, details: object) -> bool:
         """Note progress; False when the step is no longer wanted."""
-        value = self._codec.encode(details)
-        size = len(canonical(value))
-        if size > INLINE_BYTES_MAX:
-            raise PayloadTooLarge("details of a heartbeat", size, INLINE_BYTES_MAX)
+        value = outcomes.heartbeat_details(details, self._codec)
         try:
             return self.store.heartbeat(held.key, held.token, value) is ClaimAnswer.GRANTED
         except StoreUnavailable as error:
@@ -290,9 +286,10 @@ def info_of(
     )
 
 
-def _call(
+def call_body(
     call: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], step: face.RunningStep
 ) -> Any:
+    """Return what a body returns; a coroutine runs on a loop of its own, which a cancel reaches."""
     result = call(*args, **kwargs)
     if inspect.iscoroutine(result):
         return asyncio.run(_cancellable(result, step))

@@ -64,3 +64,12 @@ def test_a_later_attempt_finds_what_the_earlier_left() -> None:
 
     env = StepEnvironment(details={"page": 3}, attempt=2, idempotency_key="k")
     assert env.run(resumes) == [2, {"page": 3}, "k", False]
+
+
+def test_a_body_that_has_ended_can_be_cancelled(step_env: StepEnvironment) -> None:
+    async def body() -> int:
+        await asyncio.sleep(0)
+        return 1
+
+    assert step_env.run(body) == 1
+    step_env.cancel()

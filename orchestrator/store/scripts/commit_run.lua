@@ -193,7 +193,7 @@ for i = first, last, 2 do
     end_claim(step, ARGV[i + 1])
     -- Settled while it rested: the claim is that of the attempt before.
     local before = redis.call("HGET", KEYS[5], step .. ".attempt")
-    if before then
+    if before and before ~= ARGV[i + 1] then
         end_claim(step, before)
     end
     redis.call("HDEL", KEYS[5],

@@ -23,9 +23,6 @@ from orchestrator.core.retry import Retry
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.values import digest
 
-#: The settings that a call takes beside the input; `ChildCall.options` has all.
-_SETTINGS = ("id", "parent_close_policy", "cancellation_type")
-#: Ends of a child that another attempt may follow.
 #: Characters of ".child-<number>" behind the stem of a child's id.
 _CHILD_SUFFIX_CHARS_MAX = 20
 _STEM_CHARS = 120

@@ -22,6 +22,7 @@ from orchestrator.core.limits import (
 )
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.options import CANCELLATIONS, Cancellation, StepOptions
+from orchestrator.core.permits import given_back_on_error
 from orchestrator.core.rates import Rate
 from orchestrator.core.retry import Retry
 from orchestrator.core.run_info import RunInfo
@@ -172,7 +173,9 @@ async def run_step(
     execution = current("step()")
     order = order_of(execution.definition.codec, task, args, kwargs, options)
     hold = await execution.permits.taken_for(options)
-    return await outcome_of(execution, execution.order_step(order, follower=hold))
+    with given_back_on_error(hold):
+        ordered = execution.order_step(order, follower=hold)
+    return await outcome_of(execution, ordered)
 
 
 async def outcome_of(execution: Execution, ordered: Step) -> Any:

@@ -36,6 +36,7 @@ from orchestrator.core.events import (
     PermitGranted,
     RunCancelled,
     RunCompleted,
+    RunContinuedAsNew,
     RunFailed,
     RunStarted,
     RunTerminated,
@@ -85,7 +86,7 @@ class Execution(Orders):
         #: Number of the event that is applied now; set by who applies it.
         self.seq = 0
         self.is_finished = False
-        #: What was recorded while the run was blocked, and follows the end that its code now makes.
+        #: What follows the end that its code makes: recorded while the run was blocked, or undid.
         self.late: list[Input] = []
         self.mailbox = Mailbox()
         self.queries = Queries()
@@ -126,7 +127,7 @@ class Execution(Orders):
         self._commands = commands
         self.places = []
         self.patches.activation += 1
-        if self.is_finished:
+        if self.is_finished or self._is_for_the_next_run(event):
             self.late.append(event)
             return commands
         self.is_usable = False
@@ -281,12 +282,6 @@ class Execution(Orders):
         if future is not None and not future.done():
             future.set_result(event)
 
-    def _fire(self, event: TimerFired) -> None:
-        self.loop.fire(event.timer)
-
-    def _receive(self, event: SignalReceived) -> None:
-        self.mailbox.receive(event)
-
     def _update(self, event: UpdateReceived) -> None:
         if self._ending is not None:
             self.updates.reject(event, "the run is ending")
@@ -301,6 +296,10 @@ class Execution(Orders):
             self._deliver_cancellation()
             if self.loop.lingers:
                 self.handlers.cancel_waited_for()
+
+    def _is_for_the_next_run(self, event: Input) -> bool:
+        goes_on = isinstance(self._ending, RunContinuedAsNew)
+        return goes_on and isinstance(event, CancelRequested | TerminateRequested)
 
     def _deliver_cancellation(self) -> bool:
         """Cancel the main task, once, unless a saga holds that back; return whether it did."""
@@ -387,8 +386,8 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     ChildCompleted: Execution.settle_child,
     ChildFailed: Execution.settle_child,
     ScheduleTimesComputed: Execution._answer_times,
-    TimerFired: Execution._fire,
-    SignalReceived: Execution._receive,
+    TimerFired: lambda x, event: x.loop.fire(event.timer),
+    SignalReceived: lambda x, event: x.mailbox.receive(event),
     UpdateReceived: Execution._update,
     ExternalCompleted: lambda execution, event: execution.externals.settle(event),
     ExternalFailed: lambda execution, event: execution.externals.settle(event),

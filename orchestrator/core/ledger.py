@@ -122,6 +122,11 @@ class Ledger:
         return any(self.undoable.values())
 
     @property
+    def is_asked_to_stop(self) -> bool:
+        """Whether the run was cancelled or terminated, and goes on at most to unwind."""
+        return self.is_cancel_requested or self.is_terminate_requested
+
+    @property
     def is_closed(self) -> bool:
         """Whether the run has ended: nothing follows in its history."""
         return self.state in RUN_TERMINAL

@@ -9,6 +9,8 @@ PM4  A step's permit is given back when the step has settled, not when its waite
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -92,12 +94,8 @@ class Permits:
             hold = StepHold(self, granted.permit)
         if options.rate_limit is not None:
             # Last: who waits for a permit behind his slot would go later than his slot says.
-            try:
+            with given_back_on_error(hold):
                 await self.wait_for_slot(options.rate_limit)
-            except BaseException:
-                if hold is not None:
-                    hold.give_back()
-                raise
         return hold
 
     def release(self, number: int) -> None:
@@ -170,6 +168,17 @@ class StepHold:
     def give_back(self) -> None:
         """Give it back; once."""
         self._permits.release(self._number)
+
+
+@contextmanager
+def given_back_on_error(hold: StepHold | None) -> Iterator[None]:
+    """Give a step's permit back where the step is not ordered after all."""
+    try:
+        yield
+    except BaseException:
+        if hold is not None:
+            hold.give_back()
+        raise
 
 
 @dataclass(frozen=True, slots=True)

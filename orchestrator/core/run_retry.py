@@ -2,7 +2,8 @@
 
 RR1  It is where its start gave a retry policy, the failure is not final by it, attempts are left,
      and the next one would begin before the chain's deadline.  A run that was asked to stop, that
-     ended otherwise, or whose `execution_timeout` is over, is not attempted again.
+     ended otherwise, whose `execution_timeout` is over, or that timed out while it was blocked,
+     is not attempted again.
 RR2  The decision stands in the `RunFailed` event: from then on the run has failed, and its chain
      goes on.  Whoever waits for the end of the run waits for the end of the chain.
 RR3  Each attempt has the first one's input.  Signals that nobody has taken go over to it.
@@ -30,7 +31,7 @@ def with_next_attempt(
         jitter: In [0, 1).
     """
     started = ledger.started
-    if started is None or not started.retry or ledger.is_cancel_requested:
+    if started is None or not started.retry or ledger.is_asked_to_stop:
         return ending
     wait_ms = retry_delay_ms(
         Retry.from_json(started.retry), ending.failure, attempt=started.attempt + 1, jitter=jitter

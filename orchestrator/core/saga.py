@@ -21,7 +21,7 @@ from orchestrator.core.context import current, outcome_of, split_options
 from orchestrator.core.errors import RunEvicted, UsageError
 from orchestrator.core.execution import Execution
 from orchestrator.core.options import StepOptions
-from orchestrator.core.permits import Both
+from orchestrator.core.permits import Both, given_back_on_error
 from orchestrator.core.retry import RETRY_UNTIL_DONE, Retry
 from orchestrator.core.steps import OPTION_NAMES, function_of, order_of, takes_result, task_name
 
@@ -86,7 +86,7 @@ class Saga:
         if not OPTION_NAMES.isdisjoint(kwargs):
             options, kwargs = split_options(kwargs)
         hold = await execution.permits.taken_for(options)
-        try:
+        with given_back_on_error(hold):
             if record.state is SagaState.COMMITTED:
                 options = replace(options or StepOptions(), until_done=True)
                 if not names_retry:
@@ -101,10 +101,6 @@ class Saga:
                 undo=undoing.task if undoing is not None else None,
                 follower=record if hold is None else Both(record, hold),
             )
-        except BaseException:
-            if hold is not None:
-                hold.give_back()
-            raise
         if not execution.loop.is_shut:
             # What code orders while it is unwound is forgotten: the end must not wait for it.
             record.add(ordered, undoing)

@@ -109,11 +109,13 @@ def _open_next(
     turn.draft.set_timer(turn.draft.timer_of(follows, TimerKind.START, 0), at_ms)
 
 
-def with_attempts(turn: Turn, commands: Sequence[e.Command]) -> list[e.Command]:
+def with_attempts(turn: Turn, commands: Sequence[e.Command]) -> Sequence[e.Command]:
     """Return the commands; a failure of the run says in it whether the run is attempted again."""
+    if not turn.started.retry:
+        return commands
     return [
         with_next_attempt(command, turn.ledger, at_ms=turn.at_ms, jitter=turn.tools.rng.random())
-        if isinstance(command, e.RunFailed) and turn.started.retry
+        if isinstance(command, e.RunFailed)
         else command
         for command in commands
     ]

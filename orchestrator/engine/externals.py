@@ -12,10 +12,11 @@ EN2  The second answer to one question finds nothing that waits for it, and chan
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from orchestrator.core import events as e
 from orchestrator.core.failure import Failure
+from orchestrator.core.run_retry import goes_on
 from orchestrator.core.values import Json, loads
 from orchestrator.engine.endings import outcome_of
 from orchestrator.engine.turn import Turn
@@ -30,7 +31,7 @@ from orchestrator.store.ports import (
     StoredEvent,
 )
 
-#: How a run can end without a result, by its ending.
+#: How a run can end, by its ending; one that continues as new goes on.
 _ENDS: dict[type[e.Event], str] = {
     e.RunCompleted: "completed",
     e.RunFailed: "failed",
@@ -155,7 +156,7 @@ class Externals:
         asker, ending, key = asker_in(body), self._turn.ledger.ending, self._turn.key
         if not asker:
             return None
-        if kind is Kind.WATCH and ending is not None:
+        if kind is Kind.WATCH and _ends(ending):
             return answer_to(asker, end_of(key.run, ending))
         return answer_to(asker, _closed(key))
 
@@ -174,13 +175,19 @@ def answer_undelivered(store: Store, letter: Letter, posted: Posted) -> Letter |
         return answer_to(asker, refusal(0, "not_found", f"there is no {which} in this namespace"))
     key = RunKey(workflow_id=workflow_id, run=posted.run)
     events = [_event(stored) for stored in store.read_history(key)]
-    if letter.kind is Kind.WATCH and events and type(events[-1]) in _ENDS:
-        return answer_to(asker, end_of(key.run, events[-1]))
+    ending = events[-1] if events else None
+    if letter.kind is Kind.WATCH and _ends(ending):
+        return answer_to(asker, end_of(key.run, ending))
     if any(_is_of(event, letter.body) for event in events):
         # EN1: 1. delivered, recorded and answered; 2. a crash before the letter was removed;
         # 3. the run ended.
         return None
     return answer_to(asker, _closed(key))
+
+
+def _ends(event: e.Event | None) -> TypeGuard[e.Event]:
+    """Return whether the chain of a run ended with `event`, so that there is an end to tell."""
+    return type(event) in _ENDS and not goes_on(event)
 
 
 def _closed(key: RunKey) -> dict[str, Json]:

@@ -46,7 +46,7 @@ class Lengths:
         """
         ledger = self._turn.ledger
         bound = HISTORY_EVENTS_MAX
-        if is_stopping(ledger) or any(isinstance(command, e.ENDINGS) for command in commands):
+        if ledger.is_asked_to_stop or any(isinstance(command, e.ENDINGS) for command in commands):
             bound += HISTORY_EVENTS_RESERVED + HISTORY_EVENTS_UNWINDING
         if ledger.seq + len(commands) > bound:
             raise ActivationFailed(
@@ -78,11 +78,6 @@ class Lengths:
         if reached > self._warned_at:
             logger.warning("%s: %s", self._turn.key, length_in_words(seq))
         self._warned_at = max(self._warned_at, reached)
-
-
-def is_stopping(ledger: Ledger) -> bool:
-    """Return whether the run was asked to stop, and has room for it (HL2)."""
-    return ledger.is_cancel_requested or ledger.is_terminate_requested
 
 
 def may_keep_mail(ledger: Ledger) -> bool:

@@ -37,7 +37,7 @@ from orchestrator.engine.deadlines import ending_of_blocked, take_deadline
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.endings import fields_of_end, outcome_of
 from orchestrator.engine.externals import Externals
-from orchestrator.engine.lengths import Lengths, is_stopping, may_keep_mail
+from orchestrator.engine.lengths import Lengths, may_keep_mail
 from orchestrator.engine.mail import Mail
 from orchestrator.engine.permits import RunPermits, is_of_another_run
 from orchestrator.engine.questions import Questions
@@ -281,8 +281,8 @@ class LiveRun:
             turn.draft.record(event)
             if turn.ledger.blocked:
                 self._end_if_told()
-                self.is_to_try_again |= turn.ledger.blocked.kind == "limit" and is_stopping(
-                    turn.ledger
+                self.is_to_try_again |= (
+                    turn.ledger.blocked.kind == "limit" and turn.ledger.is_asked_to_stop
                 )
             else:
                 self._apply(event)

@@ -18,12 +18,11 @@ def fields_of(command: e.Command, ledger: Ledger) -> dict[str, str]:
             return {}
 
 
-def fields_of_started(event: e.Event) -> dict[str, str]:
+def fields_of_started(event: e.RunStarted) -> dict[str, str]:
     """Return what the run's start says to its readers, once more: the store may not have seen it.
 
     Where payloads are sealed, the start's own row has none of it.
     """
-    assert isinstance(event, e.RunStarted)
     said: dict[str, Json] = {
         "memo": event.memo,
         "summary": event.summary,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator import Rate, workflow
-from orchestrator.core.errors import StepError, UsageError
+from orchestrator.core.errors import ApplicationError, StepError, UsageError
 from orchestrator.core.events import (
     Command,
     PermitGranted,
@@ -21,6 +21,7 @@ from orchestrator.core.events import (
     StepScheduled,
     TimerStarted,
 )
+from orchestrator.core.interceptors import Interceptor, OrderStep
 from orchestrator.core.ledger import Ledger
 from orchestrator.core.limits import PERMIT_KEY_CHARS_MAX, PERMITS_MAX, RATE_MAX
 from orchestrator.core.options import StepOptions
@@ -351,3 +352,21 @@ def test_a_failed_step_gives_its_permit_back_before_its_waiter_goes_on(drive: Dr
     assert kinds(run.fail(1)) == ["PermitReleased", "PermitRequested"]
     grant(run, 2)
     assert kinds(run.complete(2)) == ["PermitReleased", "RunCompleted"]
+
+
+class _Refusing(Interceptor):
+    def order_step(self, call: OrderStep) -> OrderStep:
+        raise ApplicationError(f"no {call.task} today")
+
+
+def test_a_step_that_an_interceptor_refuses_gives_its_permit_back(drive: Drive) -> None:
+    async def careful() -> str:
+        try:
+            await workflow.step.options(concurrency_key="account-42")("debit", 1)
+        except ApplicationError as error:
+            await workflow.signal("go on")
+            return error.message
+        return ""
+
+    run = drive(careful, interceptors=(_Refusing(),))
+    assert kinds(grant(run, 1)) == ["PermitReleased"]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator import workflow
+from orchestrator.core.errors import ApplicationError, ExternalWorkflowError
 from orchestrator.core.events import RunStarted, SignalReceived
 from orchestrator.core.replay import replay
 from orchestrator.core.values import Json, canonical
@@ -158,6 +159,65 @@ def test_mail_of_a_chain_that_is_over_is_turned_away_when_another_has_its_id(
     assert (world.status(), run_number(world)) == ("running", 3)
     assert [each["signal_id"] for each in world.store.rejected] == ["old"]
     assert not world.store._of("w").inbox
+
+
+def test_who_waits_for_the_end_of_a_chain_that_is_over_is_told_that_it_is() -> None:
+    async def brief(part: int = 1) -> int:
+        if part == 1:
+            workflow.continue_as_new(2)
+        return part
+
+    async def waiting() -> str:
+        try:
+            await workflow.external("w").result()
+        except ExternalWorkflowError as error:
+            return str(error.status)
+        return "none"
+
+    world = World(brief, waiting)
+    for _ in range(2):
+        world.start("brief")
+        world.settle()
+    world.start("waiting", id="asker")
+    world.node.try_turn()
+    asker: Json = {"asker": {"workflow": "asker", "run": 1, "external": 1}}
+    world.store._of("w").post(Kind.WATCH, "w", 1, canonical(asker))
+    world.settle()
+    assert not world.store._of("w").inbox
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"), [(Kind.CANCEL, "cancelled"), (Kind.TERMINATE, "terminated")]
+)
+def test_who_stops_a_run_that_undoes_before_it_goes_on_stops_the_next_one(
+    kind: Kind, status: str
+) -> None:
+    async def undoing() -> None:
+        async with workflow.saga() as saga:
+            await saga.step("reserve", undo="release")
+            raise ApplicationError("no", "Busy")
+
+    async def going(part: int = 1) -> None:
+        if part == 2:
+            await workflow.signal("never")
+        aside = asyncio.create_task(undoing())
+        await workflow.signal("go")
+        aside.add_done_callback(lambda task: task.cancelled() or task.exception())
+        workflow.continue_as_new(2)
+
+    world = World(going)
+    world.tasks.update(reserve=lambda: 1, release=lambda: 2)
+    world.start("going")
+    world.node.try_turn()
+    while "CompensationStarted" not in world.names():
+        world.work()
+        world.node.try_turn()
+    world.signal("go")
+    world.node.try_turn()
+    assert run_number(world) == 1, "it undoes first"
+    world.post(kind, {"reason": "enough", "request_id": "c"})
+    world.settle()
+    assert (world.status(), run_number(world)) == (status, 2)
 
 
 def test_mail_read_after_the_end_of_its_run_goes_on_to_the_next_under_another_owner() -> None:

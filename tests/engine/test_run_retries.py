@@ -1,5 +1,6 @@
 """RR1 to RR3: a run that fails is attempted again as its policy says, once per attempt."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -124,6 +125,35 @@ def test_saga_is_undone_before_the_next_attempt_whoever_dies_meanwhile(turns: in
     assert world.result() == "booked"
     assert done == ["reserve", "release", "reserve"]
     assert world.row()["run"] == "2"
+    check(world)
+
+
+@pytest.mark.parametrize("kind", [Kind.CANCEL, Kind.TERMINATE])
+def test_run_that_is_asked_to_stop_while_it_undoes_is_not_attempted_again(kind: Kind) -> None:
+    async def left_open() -> None:
+        async def aside() -> None:
+            async with workflow.saga() as saga:
+                await saga.step("reserve", undo="release")
+                await workflow.signal("never")
+
+        task = asyncio.create_task(aside())
+        await workflow.signal("go")
+        raise ApplicationError(f"no, {task.done()}", "Busy")
+
+    world = World(left_open)
+    world.tasks.update(reserve=lambda: 1, release=lambda: 2)
+    world.start("left_open", retry=_POLICY)
+    world.settle()
+    world.signal("go")
+    world.node.try_turn()
+    while "CompensationStarted" not in world.names():
+        world.work()
+        world.node.try_turn()
+    world.post(kind, {"reason": "enough", "request_id": "c"})
+    world.settle()
+    world.advance(_LONG_MS)
+    world.settle()
+    assert (world.row()["run"], world.status()) == ("1", "failed")
     check(world)
 
 

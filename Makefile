@@ -15,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Tests side by side.  Most of the time goes into waiting for processes, so more than one per core.
 JOBS ?= 3
-# What `make bench` measures: steps, takeover, renewals or idle.
+# What `make bench` measures: steps, takeover, renewals, idle, training, signals or history.
 BENCH ?= steps
 # More words for the command behind a target: make test ARGS="tests/core -x"
 ARGS ?=

@@ -196,7 +196,10 @@ class Interceptor:
         return proceed(call)
 
     def order_step(self, call: OrderStep) -> OrderStep:
-        """Return the step as it is to be ordered: options and headers count, the rest stays."""
+        """Return the step as it is to be ordered: options and headers count, the rest stays.
+
+        Summary, permits and rates are dealt with before: setting them here changes nothing.
+        """
         return call
 
     def order_child(self, call: OrderChild) -> OrderChild:

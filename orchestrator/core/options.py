@@ -1,7 +1,8 @@
 """How one step is to be carried out: queue, retries, time-outs.
 
 Options are recorded with the step, so that a run keeps the ones it was given; changing them in
-code does not block a run that replays, but for `cancellation`.
+code does not block a run that replays, but for `cancellation`, `concurrency_key` and `rate_limit`,
+which decide what the run orders.
 """
 
 from collections.abc import Mapping

@@ -15,7 +15,7 @@ class ReplayStatus(Enum):
     FITS = "fits"  #: the code orders what the history says
     MISMATCH = "mismatch"  #: it orders something else: such a run would be blocked
     FAILED = "failed"  #: it cannot be activated at all: a bug, a forbidden call, a bound
-    UNKNOWN = "unknown"  #: no workflow of that name is registered
+    UNKNOWN = "unknown"  #: no workflow of that name, or of the run's version, is registered
     UNREADABLE = "unreadable"  #: the file is damaged, or a value is missing
 
 

@@ -542,7 +542,7 @@ class StartAnswer(Enum):
     """What became of a start."""
 
     STARTED = "started"
-    REPEATED = "repeated"  #: this very request already started the open run
+    REPEATED = "repeated"  #: this very request was taken before; its run may have ended
     EXISTS = "exists"  #: another request's run is open
     BARRED = "barred"  #: none is open, and the start must not follow the one that ended
 

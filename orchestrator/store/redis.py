@@ -1,7 +1,8 @@
 """The store on Redis or Valkey: the ports' calls, each run as a flow on a sync client.
 
 What a call sends and how its reply reads is in `run_calls.py`, `attempt_calls.py`,
-`owner_calls.py`, `index_calls.py` and `commit_call.py`; each change is a script in ``scripts``.
+`owner_calls.py`, `index_calls.py`, `key_calls.py`, `permit_calls.py` and `commit_call.py`; each
+change is a script in ``scripts``.
 
 May be used from several threads, and survives a restart of the server: the call that meets it
 raises `StoreUnavailable`, the next one works.

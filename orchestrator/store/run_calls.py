@@ -1,4 +1,4 @@
-"""Calls about runs, as clients and owners make them: start, post, read, wait, list."""
+"""Calls about runs, as clients and owners make them: start, post, read, wait."""
 
 import json
 import time

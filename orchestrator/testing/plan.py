@@ -16,7 +16,7 @@ class Fate(Enum):
     LOSE_BEFORE = "the worker dies before the body"
     LOSE_AFTER = "the worker dies after the body, before its outcome is posted"
     LOSE_MESSAGE = "the message never reaches a worker"
-    DUPLICATE = "the message arrives twice"
+    DUPLICATE = "the message arrives three times"
     HOLD = "a worker has begun, and does not end"
 
 

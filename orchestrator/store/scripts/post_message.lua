@@ -11,7 +11,7 @@
 -- ARGV[5]  to_closed   "1" where a closed run takes it too
 --
 -- Returns {"posted" | "closed", run, status} | {"not_found", run, ""}; the status of a run that a
--- later one replaced is "": it is in its history alone.
+-- later one replaced is "": its row is kept elsewhere (I3).
 --
 -- Not protected against repetition: each body carries an id by which the owner recognises it.
 

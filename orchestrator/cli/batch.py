@@ -10,6 +10,7 @@ from celery.bin.base import CeleryCommand
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, EXIT_WRONG, Refusal, worded
+from orchestrator.cli.options import json_flag
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.batch import Batch, BatchReport
 from orchestrator.client.ids import new_request_id
@@ -32,7 +33,7 @@ def batch() -> None:
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs."),
+        json_flag,
         click.option("--batch-id", help="Go on with this batch; else a new one is begun."),
         click.option(
             "--rps",

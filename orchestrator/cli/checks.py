@@ -14,11 +14,12 @@ from orchestrator.checking.checker import check as find
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, worded
+from orchestrator.cli.options import json_flag
 
 
 @click.command("check", cls=CeleryCommand)
 @click.argument("paths", metavar="[PATH]…", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_flag
 @click.pass_context
 @worded
 def check(ctx: click.Context, *, paths: Sequence[Path], as_json: bool) -> None:

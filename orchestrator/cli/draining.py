@@ -10,6 +10,7 @@ from rich.text import Text
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, worded
+from orchestrator.cli.options import json_flag
 from orchestrator.client.draining import Drain, PatchUse, VersionUse
 
 
@@ -18,7 +19,7 @@ from orchestrator.client.draining import Drain, PatchUse, VersionUse
 @click.option(
     "--patch", "patches", multiple=True, help="Tell of this patch too if no open run has it."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_flag
 @click.pass_context
 @worded
 def drain(ctx: click.Context, *, type_: str | None, patches: Sequence[str], as_json: bool) -> None:

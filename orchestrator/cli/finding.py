@@ -10,6 +10,7 @@ from celery.bin.base import CeleryCommand
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, worded
+from orchestrator.cli.options import id_argument, json_flag, run_option
 from orchestrator.cli.pending_tables import pending_json, print_pending
 from orchestrator.cli.scanning import scan
 from orchestrator.client.listing import LIST_LIMIT, Where
@@ -48,7 +49,7 @@ def where_of(*, only_open: bool, only_closed: bool, type_: str | None, status: s
 @click.option("--limit", default=LIST_LIMIT, show_default=True, type=click.IntRange(1))
 @click.option("--page-token", default="", help="Of the page before, for the one that follows.")
 @click.option("--all", "every", is_flag=True, help="Every run, not one page.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_flag
 @click.pass_context
 @worded
 def list_(
@@ -85,7 +86,7 @@ def list_(
 @click.command("count", cls=CeleryCommand)
 @filter_options
 @click.option("--group-by", help="status, type, or the name of a search attribute.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_flag
 @click.pass_context
 @worded
 def count(
@@ -109,9 +110,9 @@ def count(
 
 
 @click.command("describe", cls=CeleryCommand)
-@click.argument("workflow_id", metavar="ID")
-@click.option("--run", type=click.IntRange(1), help="Which run of the id; else the latest.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@id_argument
+@run_option
+@json_flag
 @click.pass_context
 @worded
 def describe(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bool) -> None:
@@ -128,7 +129,7 @@ def describe(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: 
 
 
 @click.command("reindex", cls=CeleryCommand)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_flag
 @click.pass_context
 @worded
 def reindex(ctx: click.Context, *, as_json: bool) -> None:

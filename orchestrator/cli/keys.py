@@ -5,11 +5,12 @@ from celery.bin.base import CeleryCommand
 
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import worded
+from orchestrator.cli.options import id_argument, run_option
 
 
 @click.command("shred", cls=CeleryCommand)
-@click.argument("workflow_id", metavar="ID")
-@click.option("--run", type=click.IntRange(1), help="Which run of the id; else the latest.")
+@id_argument
+@run_option
 @click.confirmation_option(prompt="Its payloads will be unreadable for good. Go on?")
 @click.pass_context
 @worded

@@ -14,6 +14,7 @@ from orchestrator.app import Orchestrator
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, EXIT_WRONG, Refusal, worded
+from orchestrator.cli.options import id_argument, json_flag, run_option
 from orchestrator.core.blobs import find_blob_ref
 from orchestrator.core.errors import RunNotFound
 from orchestrator.core.events import RunStarted, SignalReceived, StepCompleted, StepScheduled
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 
 
 @click.command("lineage", cls=CeleryCommand)
-@click.argument("workflow_id", metavar="ID")
-@click.option("--run", type=click.IntRange(1), help="Which run of the id; else the latest.")
+@id_argument
+@run_option
 @click.option("--contains", metavar="SAMPLE", help="An id, or the SHA-256 of a sample in hex.")
 @click.option("--proof", type=click.Path(path_type=Path), help="Write the proof to this file.")
 @click.option("--checkpoint", metavar="DIGEST", help="Walk from here; else from the model.")
 @click.option("--store", help="Where the checkpoints are; else where the history says.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_flag
 @click.pass_context
 @worded
 def lineage(  # noqa: PLR0913 - one parameter per option

@@ -8,6 +8,7 @@ from celery.bin.base import CeleryCommand
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import worded
+from orchestrator.cli.options import id_argument, json_flag, run_option
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.updates import ACCEPT_TIMEOUT_S
 from orchestrator.core.values import Json
@@ -17,12 +18,12 @@ UPDATE_TIMEOUT_S = 3 * ACCEPT_TIMEOUT_S
 
 
 @click.command("update", cls=CeleryCommand)
-@click.argument("workflow_id", metavar="ID")
+@id_argument
 @click.argument("name")
 @click.argument("args", nargs=-1, type=JsonValue())
 @click.option("--update-id", help="The same id again is the same update, with the same answer.")
 @click.option("--timeout", default=UPDATE_TIMEOUT_S, show_default=True, help="Seconds.")
-@click.option("--run", type=click.IntRange(1), help="Which run of the id; else the latest.")
+@run_option
 @click.pass_context
 @worded
 def update(  # noqa: PLR0913 - one parameter per option
@@ -42,7 +43,7 @@ def update(  # noqa: PLR0913 - one parameter per option
 
 @click.command("signal-with-start", cls=CeleryCommand)
 @click.argument("workflow")
-@click.argument("workflow_id", metavar="ID")
+@id_argument
 @click.argument("name")
 @click.argument("payload", type=JsonValue(), required=False)
 @click.option(
@@ -53,7 +54,7 @@ def update(  # noqa: PLR0913 - one parameter per option
     help="One positional argument of the start as JSON, @file or -; repeat it for more.",
 )
 @click.option("--signal-id", help="The same id again is the same signal.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_flag
 @click.pass_context
 @worded
 def signal_with_start(  # noqa: PLR0913 - one parameter per option

@@ -8,6 +8,7 @@ from rich.text import Text
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import worded
+from orchestrator.cli.options import json_flag
 from orchestrator.client.summary import instant
 from orchestrator.core.values import Json
 from orchestrator.store.permit_ports import Holder, PermitState
@@ -15,7 +16,7 @@ from orchestrator.store.permit_ports import Holder, PermitState
 
 @click.command("permits", cls=CeleryCommand)
 @click.argument("key", metavar="KEY")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_flag
 @click.pass_context
 @worded
 def permits(ctx: click.Context, *, key: str, as_json: bool) -> None:

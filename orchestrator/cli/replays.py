@@ -18,6 +18,7 @@ from orchestrator.app import Orchestrator
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, EXIT_WRONG, Refusal, worded
+from orchestrator.cli.options import json_flag, run_option
 from orchestrator.client.history_file import SUFFIX
 from orchestrator.replaying.replayer import Replayer, jobs_default
 from orchestrator.replaying.results import ReplayReport, ReplayStatus
@@ -28,7 +29,7 @@ _COLOURS = {ReplayStatus.FITS: "green"}
 
 @click.command("export", cls=CeleryCommand)
 @click.argument("workflow_id", metavar="ID", required=False)
-@click.option("--run", type=click.IntRange(1), help="Which run of the id; else the latest.")
+@run_option
 @click.option("--open", "only_open", is_flag=True, help="Every open run, into the folder -o.")
 @click.option("--type", "type_", help="With --open: runs of this workflow only.")
 @click.option(
@@ -96,7 +97,7 @@ def _export_open(
     "--jobs", type=click.IntRange(1), help="Processes.  [default: one for each processor]"
 )
 @click.option("--fail-fast", is_flag=True, help="Stop at the first that does not fit.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_flag
 @click.pass_context
 @worded
 def replay(  # noqa: PLR0913 - one parameter per option

@@ -17,6 +17,7 @@ from orchestrator.cli.errors import EXIT_NO, Refusal, worded
 from orchestrator.cli.finding import count, describe, list_, reindex
 from orchestrator.cli.keys import rotate_keys, shred
 from orchestrator.cli.lineage import lineage
+from orchestrator.cli.options import id_argument, json_flag, run_option
 from orchestrator.cli.permits import permits
 from orchestrator.cli.replays import export, replay
 from orchestrator.cli.schedules import schedule
@@ -27,12 +28,6 @@ from orchestrator.cli.values import JsonValue
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.messages import DECISIONS, QUERY_TIMEOUT_S
 from orchestrator.core.values import Json
-
-_json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-_run_option = click.option(
-    "--run", type=click.IntRange(1), help="Which run of the id; else the latest."
-)
-_id_argument = click.argument("workflow_id", metavar="ID")
 
 
 @click.group(name="workflow")
@@ -56,7 +51,7 @@ def workflow(ctx: click.Context) -> None:
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
 @click.option("--timeout", type=float, help="Seconds to wait at most.")
 @said_options
-@_json_flag
+@json_flag
 @click.pass_context
 @worded
 def start(  # noqa: PLR0913 - one parameter per option
@@ -86,12 +81,12 @@ def start(  # noqa: PLR0913 - one parameter per option
 
 
 @workflow.command("signal", cls=CeleryCommand)
-@_id_argument
+@id_argument
 @click.argument("name")
 @click.argument("payload", type=JsonValue(), required=False)
 @click.option("--signal-id", help="The same id again is the same signal.")
-@_run_option
-@_json_flag
+@run_option
+@json_flag
 @click.pass_context
 @worded
 def signal(  # noqa: PLR0913 - one parameter per option
@@ -110,11 +105,11 @@ def signal(  # noqa: PLR0913 - one parameter per option
 
 
 @workflow.command("query", cls=CeleryCommand)
-@_id_argument
+@id_argument
 @click.argument("name")
 @click.argument("args", nargs=-1, type=JsonValue())
 @click.option("--timeout", default=QUERY_TIMEOUT_S, show_default=True, help="Seconds.")
-@_run_option
+@run_option
 @click.pass_context
 @worded
 def query(
@@ -134,10 +129,10 @@ def query(
 
 
 @workflow.command("cancel", cls=CeleryCommand)
-@_id_argument
+@id_argument
 @click.option("--reason", default="", help="Goes into the history.")
-@_run_option
-@_json_flag
+@run_option
+@json_flag
 @click.pass_context
 @worded
 def cancel(
@@ -149,10 +144,10 @@ def cancel(
 
 
 @workflow.command("terminate", cls=CeleryCommand)
-@_id_argument
+@id_argument
 @click.option("--reason", default="", help="Goes into the history.")
-@_run_option
-@_json_flag
+@run_option
+@json_flag
 @click.pass_context
 @worded
 def terminate(
@@ -164,13 +159,13 @@ def terminate(
 
 
 @workflow.command("resolve", cls=CeleryCommand)
-@_id_argument
+@id_argument
 @click.argument("step", type=click.IntRange(1))
 @click.argument("decision", type=click.Choice(DECISIONS))
 @click.option("--reason", default="", help="Goes into the history; skip and done need one.")
 @click.option("--by", default=getpass.getuser, show_default="you", help="Who decided.")
-@_run_option
-@_json_flag
+@run_option
+@json_flag
 @click.pass_context
 @worded
 def resolve(  # noqa: PLR0913 - one parameter per option
@@ -193,9 +188,9 @@ def resolve(  # noqa: PLR0913 - one parameter per option
 
 
 @workflow.command("verify", cls=CeleryCommand)
-@_id_argument
-@_run_option
-@_json_flag
+@id_argument
+@run_option
+@json_flag
 @click.pass_context
 @worded
 def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bool) -> None:

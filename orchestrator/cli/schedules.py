@@ -13,6 +13,7 @@ from orchestrator.app import Orchestrator
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import worded
+from orchestrator.cli.options import json_flag
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.schedule_spec import (
     Schedule,
@@ -30,7 +31,6 @@ from orchestrator.payloads import PydanticCodec
 _id = click.argument("schedule_id", metavar="ID")
 _note = click.option("--note", default="", help="Why; stands with the schedule.")
 _overlap = click.option("--overlap", type=click.Choice(OVERLAPS), help="Else the schedule's own.")
-_json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _SPEC_OPTIONS = (
     click.option("--cron", "crons", multiple=True, help="Cron string; repeat it for more."),
     click.option("--every", "intervals", multiple=True, type=float, help="Seconds; repeatable."),
@@ -116,7 +116,7 @@ def update(ctx: click.Context, /, *, schedule_id: str, **options: Any) -> None:
 
 
 @schedule.command("list", cls=CeleryCommand)
-@_json_flag
+@json_flag
 @click.pass_context
 @worded
 def list_(ctx: click.Context, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from celery.bin.base import CeleryCommand
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, worded
+from orchestrator.cli.options import id_argument, json_flag, run_option
 from orchestrator.cli.pending_tables import print_pending
 from orchestrator.cli.scanning import PAGE_EVENTS, events_of, scan
 from orchestrator.client.handle import RunHandle
@@ -24,15 +25,15 @@ TAIL_DEFAULT = 1_000
 
 
 @click.command("show", cls=CeleryCommand)
-@click.argument("workflow_id", metavar="ID")
-@click.option("--run", type=click.IntRange(1), help="Which run of the id; else the latest.")
+@id_argument
+@run_option
 @click.option(
     "--tail",
     type=click.IntRange(0),
     help=f"Only the last so many events; {TAIL_DEFAULT} unless --json or --after is given.",
 )
 @click.option("--after", type=click.IntRange(0), help="Only events behind this number; 0 for all.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_flag
 @click.pass_context
 @worded
 def show(

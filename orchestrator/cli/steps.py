@@ -9,6 +9,7 @@ from celery.bin.base import CeleryCommand
 
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import worded
+from orchestrator.cli.options import id_argument, run_option
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.step_handle import StepHandle
 from orchestrator.client.token_handle import TokenHandle
@@ -24,11 +25,11 @@ def step() -> None:
 def _about_a_step(function: Callable[..., None]) -> Callable[..., None]:
     """Add what all three take: the run, the step, the reason and the name."""
     for decorate in (
-        click.option("--run", type=click.IntRange(1), help="Which run of the id; else the latest."),
+        run_option,
         click.option("--by", default=getpass.getuser, show_default="you", help="Who decided."),
         click.option("--reason", default="", help="Goes into the history."),
         click.argument("number", metavar="STEP", type=click.IntRange(1)),
-        click.argument("workflow_id", metavar="ID"),
+        id_argument,
     ):
         function = decorate(function)
     return function

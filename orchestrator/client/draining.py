@@ -21,17 +21,16 @@ Ended runs are not looked at, but a query replays them: it is refused once their
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
-from orchestrator.client.exporting import PAGE_EVENTS
+from orchestrator.client.exporting import stored_events
 from orchestrator.client.listing import filter_of, iterate
 from orchestrator.client.session import Session
 from orchestrator.client.summary import RunSummary, history_event_of
 from orchestrator.core.definition import WorkflowDefinition
-from orchestrator.core.errors import OrchestratorError, UsageError
-from orchestrator.core.events import Event, PatchMarked, RunStarted
+from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.events import PatchMarked, RunStarted
 from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.core.values import Json
 from orchestrator.core.versions import to_carry_on, versions_of
@@ -149,7 +148,8 @@ async def _count(session: Session, run: RunSummary, counted: _Type) -> None:
     """Read a history and count what its run needs; nothing of one that cannot be read."""
     started: RunStarted | None = None
     markers: dict[str, PatchMarked] = {}
-    async for event in _events(session, run):
+    async for stored in stored_events(session, run):
+        event = history_event_of(stored).event
         if isinstance(event, PatchMarked):
             markers.setdefault(event.patch, event)
         elif isinstance(event, RunStarted):
@@ -163,30 +163,6 @@ async def _count(session: Session, run: RunSummary, counted: _Type) -> None:
         counted.marked[patch] += 1
         counted.deprecated[patch] += marker.deprecated
         counted.late[patch] += marker.is_late
-
-
-async def _events(session: Session, run: RunSummary) -> AsyncIterator[Event]:
-    """Yield a run's events as it stands now.
-
-    Raises:
-        UsageError: One is missing.
-    """
-    seq = 0
-    while seq < run.seq:
-        read = partial(
-            session.store.read_history,
-            run.key,
-            after_seq=seq,
-            count=min(PAGE_EVENTS, run.seq - seq),
-        )
-        page = await session.resend(read)
-        for stored in page:
-            if stored.seq != seq + 1:
-                break
-            yield history_event_of(stored).event
-            seq += 1
-        if not page or page[-1].seq != seq:
-            raise UsageError(f"event {seq + 1} is missing; workflow verify tells more")
 
 
 def _versions(

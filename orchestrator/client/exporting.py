@@ -6,7 +6,7 @@ X3  A run is exported as it stands when the export begins; what it does meanwhil
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -66,20 +66,31 @@ async def export(session: Session, target: Target, write: Write) -> HistoryHeade
     header = await _header(session, summary)
     write(header_line(header))
     seen: set[str] = set()
-    seq = 0
-    while seq < summary.seq:
-        page = await _page(session, summary.key, seq, min(PAGE_EVENTS, summary.seq - seq))
-        for expected, stored in enumerate(page, seq + 1):
-            if stored.seq != expected:
-                break
-            _write_blobs(session, stored, seen, write)
-            write(event_line(stored))
-            seq = expected
-        if not page or page[-1].seq != seq:
-            raise UsageError(
-                f"{summary.workflow_id}: event {seq + 1} is missing; workflow verify tells more"
-            )
+    async for stored in stored_events(session, summary, about=f"{summary.workflow_id}: "):
+        _write_blobs(session, stored, seen, write)
+        write(event_line(stored))
     return header
+
+
+async def stored_events(
+    session: Session, run: RunSummary, *, about: str = ""
+) -> AsyncIterator[StoredEvent]:
+    """Yield the events that `run` says there are, oldest first, page by page.
+
+    Raises:
+        UsageError: One is missing; the text begins with `about`.
+        StoreUnavailable: No answer.
+    """
+    seq = 0
+    while seq < run.seq:
+        page = await _page(session, run.key, seq, min(PAGE_EVENTS, run.seq - seq))
+        for stored in page:
+            if stored.seq != seq + 1:
+                break
+            yield stored
+            seq += 1
+        if not page or page[-1].seq != seq:
+            raise UsageError(f"{about}event {seq + 1} is missing; workflow verify tells more")
 
 
 async def export_file(session: Session, target: Target, path: str | Path) -> Path:
@@ -91,9 +102,9 @@ async def export_file(session: Session, target: Target, path: str | Path) -> Pat
     """
     path = Path(path)
     if path.is_dir():
-        summary = await describe(session, target)
-        path /= file_name(summary.workflow_id, summary.run)
-        target = Target(workflow_id=target.workflow_id, run=summary.run)
+        run = target.run or (await describe(session, target)).run
+        path /= file_name(target.workflow_id, run)
+        target = Target(workflow_id=target.workflow_id, run=run)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".export-", delete=False) as file:
         try:
             await export(session, target, file.write)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator import workflow
-from orchestrator.client import draining
+from orchestrator.client import exporting
 from orchestrator.client.draining import Drain, PatchUse, VersionUse, drain
 from orchestrator.client.port import Bridged, in_place, pause_in_place, run_in_place
 from orchestrator.client.session import Session
@@ -215,7 +215,7 @@ def test_a_history_that_cannot_be_read_could_need_anything() -> None:
 
 
 def test_only_open_runs_of_the_type_count_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draining, "PAGE_EVENTS", 2)
+    monkeypatch.setattr(exporting, "PAGE_EVENTS", 2)
     world = world_of(after)
     world.deploy(definition(before, "other"))
     begin(world, "one", "ended")

@@ -43,8 +43,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         with Stage() as stage:
             _give(stage, narrator, stays=stays)
             if stays:
-                _sum_up(narrator, time.monotonic() - began_at)
-                _stay()
+                _sum_up_and_stay(narrator, time.monotonic() - began_at)
     except KeyboardInterrupt:
         narrator.tell("interrupted: all that was started has been stopped")
         return 128 + signal.SIGINT
@@ -100,8 +99,11 @@ def _sum_up(narrator: Narrator, took_s: float) -> None:
         narrator.heading(f"All {len(narrator.checked)} claims held, in {took_s:.0f} s")
 
 
-def _stay() -> None:
+def _sum_up_and_stay(narrator: Narrator, took_s: float) -> None:
+    # One block: whoever has read the last line may press Ctrl-C before the wait has begun, and that
+    # is the end that `--keep` promises, not an interruption of the tour.
     try:
+        _sum_up(narrator, took_s)
         threading.Event().wait()
     except KeyboardInterrupt:
         sys.stdout.write("\nstopping\n")

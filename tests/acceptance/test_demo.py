@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
+from typing import Never
 
 import pytest
 from click.testing import CliRunner
@@ -19,6 +20,8 @@ from redis import Redis
 
 from orchestrator.cli import demo
 from orchestrator.cli.main import main
+from sagas.demo import guide
+from sagas.demo.narrator import Narrator
 from tests.architecture.tree import ROOT
 
 #: In the environment of a tour and so of all that it starts.
@@ -138,6 +141,23 @@ def test_tour_over_the_data_of_a_broken_off_one_holds_and_its_histories_can_be_r
     kept = f"""SELECT captured_cents - refunded_cents FROM payments
         WHERE order_id LIKE '{name}-%' ORDER BY number"""
     assert ask(tmp_path, kept) == [(120_00,), (9000_00,), (0,), (330_00,), (0,)]
+
+
+def test_ctrl_c_between_the_last_line_of_a_kept_tour_and_its_wait_is_its_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tell_and_interrupt(narrator: Narrator, took_s: float) -> Never:
+        narrator.heading("All claims held")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(guide, "Stage", nullcontext)
+    monkeypatch.setattr(guide, "_give", lambda *_, **__: None)
+    monkeypatch.setattr(guide, "_sum_up", tell_and_interrupt)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert guide.main([guide.KEEP]) == guide.EXIT_HELD
+    said = capsys.readouterr().out
+    assert "stopping" in said
+    assert "interrupted" not in said
 
 
 def test_tour_says_what_did_not_hold_and_fails(tmp_path: Path) -> None:

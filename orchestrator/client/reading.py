@@ -38,10 +38,12 @@ from orchestrator.core.events import (
     RunCompleted,
     RunContinuedAsNew,
     RunFailed,
+    RunReset,
     RunStarted,
     RunTerminated,
 )
 from orchestrator.core.failure import Failure
+from orchestrator.core.resetting import failure_of
 from orchestrator.core.run_retry import goes_on
 from orchestrator.core.states import RunState
 from orchestrator.core.versions import of_version
@@ -226,7 +228,7 @@ async def _describe_earlier(session: Session, target: Target) -> RunSummary:
         head=stored[-1].head,
         result=ended.result if isinstance(ended, RunCompleted) else None,
         failure=failure,
-        is_retried=isinstance(ended, RunFailed) and goes_on(ended),
+        is_retried=isinstance(ended, RunFailed | RunReset) and goes_on(ended),
     )
 
 
@@ -241,5 +243,7 @@ def end_of(ended: Event) -> tuple[RunState, Failure | None]:
             return RunState.CONTINUED_AS_NEW, None
         case RunTerminated():
             return RunState.TERMINATED, Failure(type="Terminated", message=ended.reason)
+        case RunReset():
+            return RunState.TERMINATED, failure_of(ended)
         case _:
             return RunState.COMPLETED, None

@@ -131,6 +131,6 @@ def _ending_of(ending: e.Event) -> dict[str, str]:
     _, failure = end_of(ending)
     if failure is not None:
         fields["failure"] = canonical(failure.as_json()).decode()
-    if isinstance(ending, e.RunFailed) and goes_on(ending):
+    if isinstance(ending, e.RunFailed | e.RunReset) and goes_on(ending):
         fields["retried"] = "1"
     return fields

@@ -36,7 +36,8 @@ class RunSummary:
         blocked: Why it rests, or ""; its `RunBlocked` event has both sides and the source line.
         result: What it returned, as JSON or a blob's reference; None unless it completed.
         failure: What ended it, or None.
-        is_retried: Whether it failed, and the next run of the id is another attempt.
+        is_retried: Whether it failed and the next run of the id is another attempt, or it was
+            reset and that one goes on for it.
         state: What it published, as JSON; None where it published nothing.
         search_attributes: What it is found by; instants in UTC.
         memo: What it keeps for its readers, as JSON.

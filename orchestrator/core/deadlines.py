@@ -5,10 +5,12 @@ DL1  A deadline is an instant of the history: `run_timeout` counts from the run'
      and the runs that continue it have what is left.
 DL2  At the earlier of the two the run ends as if it were terminated: no further code of it runs,
      its open sagas are undone, however long that takes, and then it has failed.
+DL3  Between the event that a run goes on from and the instant at which it does (`core.resetting`)
+     its deadlines stand still.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -52,6 +54,16 @@ def timeouts_in(body: Mapping[str, Json], at_ms: int) -> dict[str, Any]:
     elif isinstance(whole, int):
         found["execution_deadline_at_ms"] = at_ms + whole
     return found
+
+
+def moved(started: RunStarted, by_ms: int) -> RunStarted:
+    """Return the start of a run whose deadlines stood still for so long."""
+    until = started.execution_deadline_at_ms
+    return replace(
+        started,
+        at_ms=started.at_ms + by_ms,
+        execution_deadline_at_ms=until + by_ms if until else 0,
+    )
 
 
 def timeouts_left(started: RunStarted) -> dict[str, Json]:

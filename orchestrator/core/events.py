@@ -726,6 +726,7 @@ class RequestRejected(Event):
 
     request: str
     reason: str
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -752,6 +753,40 @@ class RunUnblocked(Event):
     fingerprint: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryCopied(Event):
+    """The events before this one, `event` of them, are copies of those of run `run` of `id`.
+
+    Whoever asked for it made the run go on from there; see `core.resetting`.  What follows is of
+    this run alone: its chain (as in `RunStarted`), and how long its deadlines stood still.
+    """
+
+    id: str
+    run: int
+    event: int
+    reason: str = ""
+    by: str = ""
+    request_id: str = ""
+    continued_from: int = 0
+    first_run: int = 0
+    seen: list[str] = field(default_factory=list)
+    watchers: list[dict[str, Json]] = field(default_factory=list)
+    stood_still_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReset(Event):
+    """The run was ended from outside: the next run of its id goes on from `event` of this one.
+
+    The one ending that no code comes to, so that replay passes over it.
+    """
+
+    event: int
+    reason: str = ""
+    by: str = ""
+    request_id: str = ""
+
+
 Note: TypeAlias = Union[
     StepAttemptFailed,
     StepRetried,
@@ -767,12 +802,14 @@ Note: TypeAlias = Union[
     RequestRejected,
     RunBlocked,
     RunUnblocked,
+    HistoryCopied,
+    RunReset,
 ]
 
 INPUTS: tuple[type[Event], ...] = Input.__args__  # type: ignore[attr-defined]
 COMMANDS: tuple[type[Event], ...] = Command.__args__  # type: ignore[attr-defined]
 NOTES: tuple[type[Event], ...] = Note.__args__  # type: ignore[attr-defined]
-ENDINGS = (RunCompleted, RunFailed, RunCancelled, RunTerminated, RunContinuedAsNew)
+ENDINGS = (RunCompleted, RunFailed, RunCancelled, RunTerminated, RunContinuedAsNew, RunReset)
 
 _TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in (*INPUTS, *COMMANDS, *NOTES)}
 

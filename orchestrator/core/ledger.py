@@ -11,9 +11,10 @@ L3  What arrives for something that is not outstanding is not the ledger's busin
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orchestrator.core import events as e
+from orchestrator.core.deadlines import moved
 from orchestrator.core.options import StepOptions
 from orchestrator.core.search_attributes import merged
 from orchestrator.core.states import (
@@ -115,6 +116,10 @@ class Ledger:
     search_attributes: dict[str, Json] = field(default_factory=dict)
     memo: dict[str, Json] = field(default_factory=dict)
     current_details: str = ""
+    #: Number of the last step that was ordered.
+    last_step: int = 0
+    #: Where the history was copied: the last step of each copied part, and the run that ordered it.
+    copied: list[tuple[int, str]] = field(default_factory=list)
 
     @property
     def has_obligations(self) -> bool:
@@ -146,6 +151,10 @@ class Ledger:
         found = ((body.get(name), ids) for name, ids in known.items())
         return any(isinstance(one, str) and bool(one) and one in ids for one, ids in found)
 
+    def orderer_of(self, step: int) -> str | None:
+        """Return the run that ordered a step, "<id>.<run>"; None where it is this one."""
+        return next((run for last, run in self.copied if step <= last), None)
+
     def _move(self, fact: RunFact) -> None:
         self.state = next_run_state(self.state, fact)
 
@@ -163,6 +172,7 @@ class Ledger:
             case e.StepScheduled():
                 options = StepOptions.from_json(event.options)
                 self.steps[event.step] = StepEntry(event, options, event.at_ms)
+                self.last_step = event.step
                 if event.undo and event.saga is not None:
                     self.undoable.setdefault(event.saga, set()).add(event.step)
             case e.StepCompleted():
@@ -265,6 +275,10 @@ class Ledger:
                 self._close(RunFact.TERMINATED, event)
             case e.RunContinuedAsNew():
                 self._close(RunFact.CONTINUED_AS_NEW, event)
+            case e.RunReset():
+                self._close(RunFact.RESET, event)
+            case e.HistoryCopied():
+                self._begin_anew(event)
             case e.SagaCommitted():
                 self.undoable.pop(event.saga, None)
             case e.SearchAttributesUpserted():
@@ -288,6 +302,20 @@ class Ledger:
                 pass  # It is in `updates` from its arrival to its outcome.
             case _:
                 raise AssertionError(f"the ledger does not know {type(event).__name__}")
+
+    def _begin_anew(self, event: e.HistoryCopied) -> None:
+        """From here on the history is this run's own; see `core.resetting`."""
+        assert self.started is not None, "what is copied begins with RunStarted"
+        self.started = replace(
+            moved(self.started, event.stood_still_ms),
+            continued_from=event.continued_from,
+            first_run=event.first_run,
+            seen=event.seen,
+            watchers=event.watchers,
+        )
+        self.seen, self.watchers = set(event.seen), [*event.watchers]
+        self.request_ids.add(event.request_id)
+        self.copied.append((self.last_step, f"{event.id}.{event.run}"))
 
     def _grant(self, event: e.PermitGranted) -> None:
         entry = self.permits.get(event.permit)

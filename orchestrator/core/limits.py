@@ -64,6 +64,9 @@ CARRIED_SIGNAL_IDS_MAX = 5_000
 #: What nobody has taken goes over with a start, which is one argument of one script: some hundred
 #: thousand ordinary signals.  With more the run is parked, and they stay in its history.
 CARRIED_BYTES_MAX = 32 * 1024 * 1024
+#: Events that are copied into a run that goes on from them; one commit, so that Redis is blocked
+#: meanwhile.  Measured: docs/adr, 0030.
+COPIED_BYTES_MAX = 64 * 1024 * 1024
 #: Commands one activation may issue: keeps the commit script short, as Redis is blocked meanwhile.
 COMMANDS_PER_ACTIVATION_MAX = 2_000
 #: Steps of one `workflow.map` under way at a time, unless said otherwise, and at most: all of them

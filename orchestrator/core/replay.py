@@ -9,6 +9,8 @@ R4  A run that was terminated while it was blocked ended without its code: nothi
 R5  Activations are carried out one by one by whoever bounds them: a bound on one activation says
     nothing of how long a whole history may take.
 R6  A marker of a patch that was deprecated may be missing in the code.
+R7  What was copied from another run's history is replayed as that run: its code may have used its
+    id and number.
 """
 
 from collections import deque
@@ -26,6 +28,7 @@ from orchestrator.core.events import (
     INPUTS,
     Command,
     Event,
+    HistoryCopied,
     PatchMarked,
     RunBlocked,
     RunCompleted,
@@ -84,21 +87,33 @@ def replay(
     started = events[0] if events else None
     if not isinstance(started, RunStarted):
         raise ValueError(f"{workflow_id}: a history begins with RunStarted")
-    info = RunInfo.of(workflow_id, run, started)
-    execution = Execution(definition, info, replaying=True)
+    makers = _makers(events, workflow_id, run)
+    execution = Execution(definition, RunInfo.of(*makers[0], started), replaying=True)
     execution.updates.verdicts = verdicts_in(events)
     execution.patches = patches_in(events)
     execution.side_effect_values = values_in(events)
     try:
-        return _replayed(execution, events, activate)
+        return _replayed(execution, events, makers, activate)
     except BaseException:
         execution.close()
         raise
 
 
-def _replayed(execution: Execution, events: Sequence[Event], activate: Activate) -> Replayed:
+def _makers(events: Sequence[Event], workflow_id: str, run: int) -> list[tuple[str, int]]:
+    """Return which runs made the history, part by part: more than one where it was copied (R7)."""
+    copied = [(event.id, event.run) for event in events if type(event) is HistoryCopied]
+    return [*copied, (workflow_id, run)]
+
+
+def _replayed(
+    execution: Execution,
+    events: Sequence[Event],
+    makers: Sequence[tuple[str, int]],
+    activate: Activate,
+) -> Replayed:
     issued: deque[tuple[Command, Place | None]] = deque()
     is_blocked = False
+    made_by = iter(makers[1:])
     for index, event in enumerate(events):
         kind = type(event)
         if kind in _INPUTS:
@@ -112,6 +127,8 @@ def _replayed(execution: Execution, events: Sequence[Event], activate: Activate)
             _compare(execution, index, event, issued)
         elif kind in _BLOCKS:
             is_blocked = _BLOCKS[kind]
+        elif kind is HistoryCopied:
+            execution.info = execution.info.after_copy(cast("Any", event), *next(made_by))
     if issued and not is_blocked:
         _disagree(execution, len(events), None, *issued[0])
     execution.replaying = False

@@ -1,9 +1,9 @@
 """What a run may know of itself: all of it is in its history."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from orchestrator.core.events import RunStarted
+from orchestrator.core.events import HistoryCopied, RunStarted
 from orchestrator.core.search_attributes import SearchValue, decode_attributes
 from orchestrator.core.values import Json
 
@@ -74,4 +74,14 @@ class RunInfo:
             continued_from=started.continued_from or None,
             attempt=started.attempt,
             headers=started.headers,
+        )
+
+    def after_copy(self, copied: HistoryCopied, workflow_id: str, run: int) -> "RunInfo":
+        """Return what a run knows of itself behind the part of its history that was copied."""
+        return replace(
+            self,
+            workflow_id=workflow_id,
+            run=run,
+            first_run=copied.first_run or run,
+            continued_from=copied.continued_from or None,
         )

@@ -45,7 +45,7 @@ def with_next_attempt(
 def goes_on(ending: e.Event | None) -> bool:
     """Return whether the next run of the id goes on for the one that ended so."""
     match ending:
-        case e.RunContinuedAsNew():
+        case e.RunContinuedAsNew() | e.RunReset():
             return True
         case e.RunFailed():
             return ending.retry_at_ms > 0

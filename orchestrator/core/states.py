@@ -42,6 +42,7 @@ class RunFact(Enum):
     CANCELLED = "RunCancelled"
     TERMINATED = "RunTerminated"
     CONTINUED_AS_NEW = "RunContinuedAsNew"
+    RESET = "RunReset"
 
 
 _ENDINGS = {
@@ -50,6 +51,7 @@ _ENDINGS = {
     RunFact.CANCELLED: RunState.CANCELLED,
     RunFact.TERMINATED: RunState.TERMINATED,
     RunFact.CONTINUED_AS_NEW: RunState.CONTINUED_AS_NEW,
+    RunFact.RESET: RunState.TERMINATED,
 }
 
 RUN_TERMINAL = frozenset(_ENDINGS.values())

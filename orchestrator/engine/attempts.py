@@ -221,13 +221,15 @@ class Attempts:
     def _outgoing(self, entry: StepEntry) -> Outgoing:
         scheduled = entry.scheduled
         undone = scheduled.compensates
+        own, orderer_of = str(self._turn.key), self._turn.ledger.orderer_of
         return Outgoing(
             key=self._turn.draft.attempt_key(scheduled.step, entry.attempt),
             task=scheduled.task,
             args=scheduled.args,
             kwargs=scheduled.kwargs,
-            idempotency_key=idempotency_key(self._turn.key, scheduled.step),
-            compensates=idempotency_key(self._turn.key, undone) if undone else "",
+            # A step that was copied keeps the key that it was ordered under (RT3).
+            idempotency_key=idempotency_key(orderer_of(scheduled.step) or own, scheduled.step),
+            compensates=idempotency_key(orderer_of(undone) or own, undone) if undone else "",
             workflow=self._turn.started.workflow,
             queue=entry.options.queue,
             priority=entry.options.priority,

@@ -16,6 +16,7 @@ from orchestrator.core.errors import ActivationFailed
 from orchestrator.core.events import SignalReceived
 from orchestrator.core.execution import Execution
 from orchestrator.core.limits import CARRIED_BYTES_MAX, CARRIED_SIGNAL_IDS_MAX, EVENT_BYTES_MAX
+from orchestrator.core.resetting import Origin, start_of
 from orchestrator.core.run_retry import with_next_attempt
 from orchestrator.core.values import Json, canonical
 from orchestrator.engine.turn import Turn
@@ -79,7 +80,6 @@ def _open_next(
     carried = {event.signal_id for event in over if isinstance(event, SignalReceived)}
     taken = [signal_digest(one) for one in turn.ledger.signal_ids if one not in carried]
     body: dict[str, Json] = {
-        **begins,
         "request_id": f"{key}.next",
         "continued_from": key.run,
         "first_run": first_run,
@@ -102,6 +102,7 @@ def _open_next(
         body["parent"] = started.parent
     if turn.ledger.watchers:
         body["watchers"] = [*turn.ledger.watchers]
+    body |= begins
     turn.draft.next_run = NextRun(
         workflow=str(begins["workflow"]), request=f"{key}.next", first_run=first_run, body=body
     )
@@ -119,6 +120,18 @@ def with_attempts(turn: Turn, commands: Sequence[e.Command]) -> Sequence[e.Comma
         else command
         for command in commands
     ]
+
+
+def reset_run(turn: Turn, origin: Origin) -> None:
+    """Have the commit of the run's end open the next one, which goes on from `origin`."""
+    started = turn.started
+    begins: dict[str, Json] = {
+        **start_of(started),
+        "attempt": started.attempt,
+        "origin": origin.as_json(),
+        "execution_deadline_at_ms": None,  # It stood still (DL3).
+    }
+    _open_next(turn, begins, (), at_ms=turn.at_ms)
 
 
 def retry_run(turn: Turn, failed: e.RunFailed, over: Sequence[e.Input]) -> None:

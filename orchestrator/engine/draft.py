@@ -40,9 +40,12 @@ class EventTooLarge(Exception):
         return f"{self.name} takes {self.found_bytes} bytes, at most {EVENT_BYTES_MAX} fit"
 
 
-def idempotency_key(key: RunKey, step: int) -> str:
-    """Return the key that every attempt at a step carries, also after Redis lost its tail."""
-    return f"{key}.{step}"
+def idempotency_key(orderer: str, step: int) -> str:
+    """Return the key that every attempt at a step carries, also after Redis lost its tail.
+
+    `orderer` is the run that ordered the step, "<id>.<run>".
+    """
+    return f"{orderer}.{step}"
 
 
 @dataclass(slots=True)
@@ -55,6 +58,8 @@ class Draft:
     expected_seq: int = field(init=False)
     expected_head: str = field(init=False)
     events: list[StoredEvent] = field(default_factory=list)
+    #: The same as they were recorded, before they were sealed.
+    recorded: list[e.Event] = field(default_factory=list)
     inbox_ids: list[str] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
@@ -100,6 +105,7 @@ class Draft:
         self.ledger.apply(event)
         self.head = next_head(self.head, data)
         self.events.append(StoredEvent(seq=self.ledger.seq, data=data, head=self.head))
+        self.recorded.append(event)
 
     # --- timers ----------------------------------------------------------------------------------
 

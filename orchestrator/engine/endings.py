@@ -2,6 +2,7 @@
 
 from orchestrator.core import events as e
 from orchestrator.core.failure import Failure
+from orchestrator.core.resetting import failure_of
 from orchestrator.core.values import Json, canonical
 
 
@@ -16,6 +17,8 @@ def outcome_of(ending: e.Event) -> tuple[Json, Failure | None]:
             return None, Failure(type="Cancelled", message=ending.reason)
         case e.RunTerminated():
             return None, Failure(type="Terminated", message=ending.reason)
+        case e.RunReset():
+            return None, failure_of(ending)
         case _:
             raise AssertionError(f"{type(ending).__name__} ends no run")
 

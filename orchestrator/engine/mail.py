@@ -48,7 +48,7 @@ class Mail:
             is_pinned=named is not None,
             args=args,
             kwargs=kwargs,
-            seed=f"{self._turn.tools.rng.getrandbits(128):032x}",
+            seed=str(body.get("seed") or f"{self._turn.tools.rng.getrandbits(128):032x}"),
             flags=list(FLAGS),
             fingerprint=definition.fingerprint if definition else "",
             engine=self._turn.tools.engine_version,
@@ -59,7 +59,7 @@ class Mail:
             memo=_object_in(body, "memo"),
             summary=str(body.get("summary") or ""),
             details=str(body.get("details") or ""),
-            **_chain_in(body),
+            **chain_in(body),
             scheduled=scheduled if isinstance(scheduled, dict) else {},
             **timeouts_in(body, at_ms),
             **attempt_in(body),
@@ -162,7 +162,7 @@ class Mail:
         return not asked
 
 
-def _chain_in(body: Mapping[str, Json]) -> dict[str, Any]:
+def chain_in(body: Mapping[str, Json]) -> dict[str, Any]:
     """Return what a start says of the chain that its run is part of; {} for a chain of one."""
     names = ("continued_from", "first_run", "seen", "watchers")
     return {name: body[name] for name in names if body.get(name)}

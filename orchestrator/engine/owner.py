@@ -302,14 +302,14 @@ class Owner:
         self._resting[key] = now_ms + _REST_MS
 
     def _load(self, key: RunKey, arrivals: list[Arrival]) -> LiveRun:
-        run = LiveRun(key, self._partition_of(key.workflow_id), self._tools)
+        run = LiveRun(key, self._partition_of(key.workflow_id), self._tools, self.keep)
         is_new = any(isinstance(a, InboxEntry) and a.kind is Kind.START for a in arrivals)
         if is_new and key not in self._doubted:
             return run  # Nothing precedes a start; were it otherwise, the commit would conflict.
         self._doubted.discard(key)
         stored = self._store.read_history(key)
         events: list[Event] = [decode(loads(event.data)) for event in stored]  # type: ignore[arg-type]
-        run.load(events, stored[-1].head if stored else "", meanwhile=self.keep)
+        run.load(events, stored[-1].head if stored else "")
         return run
 
     def _commit(self, worked: Sequence[LiveRun]) -> int:

@@ -115,6 +115,7 @@ class Engine:
             watch=self._watchdog,
             now_ms=store.now_ms,
             read_step=store.read_step,
+            read_history=store.read_history,
             **({} if seal is None else {"seal": seal}),
         )
         self._clock = _StoreClock(store)

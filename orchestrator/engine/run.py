@@ -42,6 +42,7 @@ from orchestrator.engine.mail import Mail
 from orchestrator.engine.permits import RunPermits, is_of_another_run
 from orchestrator.engine.questions import Questions
 from orchestrator.engine.references import as_recorded, with_values
+from orchestrator.engine.resets import Resets
 from orchestrator.engine.schedule_answers import times_computed
 from orchestrator.engine.turn import Tools, Turn
 from orchestrator.engine.undelivered import Undelivered, turned_away
@@ -68,6 +69,13 @@ Arrival = InboxEntry | TimerKey | AttemptKey | Poke
 class LiveRun:
     """A run in memory (R1).  One thread uses it.
 
+    Args:
+        key: Which run.
+        partition: Where it lies.
+        tools: Of the orchestrator.
+        meanwhile: Called between the activations of a replay: all of them together may take longer
+            than a lease lasts.
+
     Attributes:
         questions: Its queries and their answers, for the owner to hand out.
         undelivered: What came after the run's end and must not vanish, for the owner to settle.
@@ -76,7 +84,13 @@ class LiveRun:
         is_to_try_again: Whether it is parked and was given room: drop it, and poke it.
     """
 
-    def __init__(self, key: RunKey, partition: int, tools: Tools) -> None:
+    def __init__(
+        self,
+        key: RunKey,
+        partition: int,
+        tools: Tools,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         self.key = key
         self.partition = partition
         self.undelivered: list[Undelivered] = []
@@ -84,6 +98,7 @@ class LiveRun:
         self.is_chain_over = False
         self.is_to_try_again = False
         self._tools = tools
+        self._meanwhile = meanwhile
         self._turn = Turn(key, tools)
         self._lengths = Lengths(self._turn)
         self._externals = Externals(self._turn)
@@ -91,12 +106,13 @@ class LiveRun:
         self._attempts = Attempts(self._turn)
         self._children = Children(self._turn)
         self._permits = RunPermits(self._turn)
+        self._resets = Resets(self._turn, self._mail, self._attempts)
         self.questions = Questions(self._turn, lambda: self._execution)
         self._execution: Execution | None = None
         self._published: bytes | None = None
         self._status = ""
         self._handlers: Mapping[Kind, Callable[[Mapping[str, Json]], None]] = {
-            Kind.START: self._mail.start,
+            Kind.START: self._start,
             Kind.SIGNAL: self._mail.signal,
             Kind.CANCEL: self._mail.cancel,
             Kind.TERMINATE: self._mail.terminate,
@@ -108,6 +124,7 @@ class LiveRun:
             Kind.WATCH: self._externals.watch,
             Kind.EXTERNAL: self._externals.take_answer,
             Kind.PERMIT: self._permits.take_grant,
+            Kind.RESET: self._reset,
         }
 
     @property
@@ -149,18 +166,11 @@ class LiveRun:
 
     # --- from the log ----------------------------------------------------------------------------
 
-    def load(
-        self,
-        history: Sequence[e.Event],
-        head: str,
-        *,
-        meanwhile: Callable[[], None] = lambda: None,
-    ) -> None:
+    def load(self, history: Sequence[e.Event], head: str) -> None:
         """Take over the run from its whole history.
 
         A mismatch between history and code blocks the run (R3), and a blocked run whose code fits
-        now moves again; either stands in the draft.  `meanwhile` is called between activations:
-        all of them together may take longer than a lease lasts.
+        now moves again; either stands in the draft.
 
         Raises:
             StoreUnavailable: A blob of the history cannot be read, or `meanwhile` says so.
@@ -173,8 +183,18 @@ class LiveRun:
         self._status = turn.ledger.status
         if not history:
             return
+        replayed = self._resume(history)
+        if replayed is None or turn.ledger.is_closed:
+            return
+        if turn.ledger.blocked:
+            self._try_again(replayed)
+        else:
+            self._published = self._encoded_state()
+
+    def _resume(self, history: Sequence[e.Event]) -> Replayed | None:
+        """Bring the code to where the history ends; None where the run is blocked instead."""
         try:
-            replayed = self._replay(history, meanwhile)
+            replayed = self._replay(history)
         except NondeterminismError as error:
             self._block_loaded(
                 ActivationFailed(
@@ -185,27 +205,23 @@ class LiveRun:
                     issued=error.issued,
                 )
             )
+            return None
         except ActivationFailed as error:
             self._block_loaded(error)
-        else:
-            self._execution = replayed.execution
-            # What replay complains of was logged when it happened.
-            replayed.execution.take_complaints()
-            self.questions.is_spoiled = replayed.execution.is_spoiled
-            if turn.ledger.is_closed:
-                return
-            if turn.ledger.blocked:
-                self._try_again(replayed)
-            else:
-                self._published = self._encoded_state()
+            return None
+        self._execution = replayed.execution
+        # What replay complains of was logged when it happened.
+        replayed.execution.take_complaints()
+        self.questions.is_spoiled = replayed.execution.is_spoiled
+        return replayed
 
-    def _replay(self, history: Sequence[e.Event], meanwhile: Callable[[], None]) -> Replayed:
+    def _replay(self, history: Sequence[e.Event]) -> Replayed:
         definition = self._turn.definition
         if definition is None:
             raise self._turn.unknown_workflow()
         events = [with_values(event, self._tools.blobs) for event in history]
         key = self.key
-        subject, watch = str(key), self._tools.watch
+        subject, watch, meanwhile = str(key), self._tools.watch, self._meanwhile
 
         def activate(apply: Callable[[], list[e.Command]]) -> list[e.Command]:
             meanwhile()
@@ -264,6 +280,29 @@ class LiveRun:
             self.undelivered += turned_away(entry, self._turn, self._externals)
         else:
             self._handlers[entry.kind](entry.body)
+
+    def _start(self, body: Mapping[str, Json]) -> None:
+        if "origin" not in body or self._turn.ledger.started:
+            self._mail.start(body)
+            return
+        copied = self._resets.begin(body)
+        if not copied:
+            return
+        replayed = self._resume(copied)
+        try:
+            if replayed is not None and self._turn.ledger.blocked:
+                self._try_again(replayed)
+            elif replayed is not None:
+                self._issue([])  # What it has published is the new run's as well.
+        except ActivationFailed as error:
+            self._block(error)
+        self._activate()
+        self._resets.arm()
+
+    def _reset(self, body: Mapping[str, Json]) -> None:
+        ending = self._resets.take(body)
+        if ending is not None:
+            self._end(ending, e.encode(ending))
 
     def _take_sleep(self, timer: TimerKey) -> None:
         turn = self._turn

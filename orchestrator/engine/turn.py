@@ -18,7 +18,7 @@ from orchestrator.core.values import Json
 from orchestrator.core.versions import to_carry_on, unknown
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.ports import BlobStore, Dispatcher, Registry
-from orchestrator.store.ports import RunKey
+from orchestrator.store.ports import RunKey, StoredEvent
 
 T = TypeVar("T")
 
@@ -44,6 +44,7 @@ class Tools:
         watch: Runs an activation, and interrupts it when it takes too long.
         now_ms: The store's clock.
         read_step: See `OwnerStore.read_step`.
+        read_history: See `OwnerStore.read_history`.
         seal: What an event's bytes become before they are chained and stored.
     """
 
@@ -56,6 +57,7 @@ class Tools:
     watch: Watch
     now_ms: Callable[[], int]
     read_step: Callable[[RunKey, int], dict[str, str]]
+    read_history: Callable[[RunKey], list[StoredEvent]]
     seal: Callable[[RunKey, bytes], bytes] = lambda _key, data: data
 
 
@@ -93,6 +95,10 @@ class Turn:
         """Return what tells another run who asks, and under which number."""
         return {"workflow": self.key.workflow_id, "run": self.key.run, "external": external}
 
-    def reject(self, request: str, reason: str) -> None:
+    def reject(self, request: str, reason: str, request_id: str = "") -> None:
         """Record that a request made no sense, and why."""
-        self.draft.record(e.RequestRejected(at_ms=self.at_ms, request=request, reason=reason))
+        self.draft.record(
+            e.RequestRejected(
+                at_ms=self.at_ms, request=request, reason=reason, request_id=request_id
+            )
+        )

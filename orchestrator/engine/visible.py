@@ -18,6 +18,17 @@ def fields_of(command: e.Command, ledger: Ledger) -> dict[str, str]:
             return {}
 
 
+def fields_of_copy(ledger: Ledger) -> dict[str, str]:
+    """Return what a history that was copied says to the run's readers."""
+    assert ledger.started is not None, "what is copied begins with RunStarted"
+    said: dict[str, Json] = {"attributes": ledger.search_attributes, "memo": ledger.memo}
+    if ledger.current_details:
+        said["current_details"] = ledger.current_details
+    return fields_of_started(ledger.started) | {
+        name: canonical(value).decode() for name, value in said.items()
+    }
+
+
 def fields_of_started(event: e.RunStarted) -> dict[str, str]:
     """Return what the run's start says to its readers, once more: the store may not have seen it.
 

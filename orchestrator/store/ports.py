@@ -137,6 +137,7 @@ class Kind(Enum):
     UPDATE = "update"
     WATCH = "watch"  #: another run waits for this one's end
     EXTERNAL = "external"  #: what became of something that this run asked of another
+    RESET = "reset"  #: somebody lets the next run go on from an event of this one
     PERMIT = "permit"  #: one that is the run's now, or a slot of a rate
     PERMIT_REQUEST = "permit_request"  #: of letters alone, as is the next
     PERMIT_RELEASE = "permit_release"

@@ -257,6 +257,7 @@ class World:
             watch=self._watch,
             now_ms=self._store.now_ms,
             read_step=self._store.read_step,
+            read_history=self._store.read_history,
         )
         leases = Leases(self._store, _OWNER_ID, settings)
         owner = Owner(self._store, leases, tools, self._workers, settings, clock=self._store.now_ms)

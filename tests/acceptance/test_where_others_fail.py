@@ -275,9 +275,12 @@ def test_settings_of_a_celery_task_do_not_disturb_its_steps(stack: Stack) -> Non
             following = {"step": event.step, "attempt": event.attempt + 1}  # type: ignore[attr-defined]
             (again,) = events_of(handle, e.StepRetried, **following)
             assert again.at_ms - event.at_ms >= 1_000
-    # Celery has sent nothing of its own: every attempt was one message.
+    # Celery has sent nothing of its own: every attempt was one message, and what came twice had
+    # waited so long that the orchestrator sent it again.
     taken = re.findall(r"\[(settings-\d+\.1\.\d+\.\d+)\] received", worker.log())
-    assert len(taken) == len(handles) * (len(elsewhere_app.WITH_SETTINGS) + 1 + 3)
+    assert len(set(taken)) == len(handles) * (len(elsewhere_app.WITH_SETTINGS) + 1 + 3)
+    resent = sum(len(events_of(handle, e.StepResent)) for handle in handles)
+    assert len(taken) - len(set(taken)) <= resent
     assert len(set(taken)) == len(taken)
 
 

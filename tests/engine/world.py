@@ -132,6 +132,7 @@ class Node:
             watch=unwatched,
             now_ms=self.store.now_ms,
             read_step=self.store.read_step,
+            read_history=self.store.read_history,
             **world.more_tools,
         )
         self.local_steps = LocalSteps(self.store, self.local)

@@ -149,6 +149,7 @@ class SimulatedEngine(Engine):
             watch=unwatched,
             now_ms=session.now_ms,
             read_step=session.read_step,
+            read_history=session.read_history,
         )
         self._clock = _StoreClock(node.scheduler, session)  # type: ignore[assignment]
         self._owner = Owner(session, self._leases, tools, self._local, settings, clock=self._clock)

@@ -1,5 +1,6 @@
 """``celery -A … workflow batch``: one act for every run that a filter takes."""
 
+import getpass
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,19 @@ from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, EXIT_WRONG, Refusal, worded
 from orchestrator.cli.options import json_flag
+from orchestrator.cli.resetting import (
+    at_of,
+    at_options,
+    despite_effects_flag,
+    in_words,
+    reapply_signals_option,
+)
 from orchestrator.cli.values import JsonValue
-from orchestrator.client.batch import Batch, BatchReport
+from orchestrator.client.batch import VERBS, Batch, BatchReport
 from orchestrator.client.ids import new_request_id
 from orchestrator.client.listing import Found
+from orchestrator.client.resets import ResetOptions
+from orchestrator.core.errors import ResetRefused
 from orchestrator.core.limits import BATCH_RPS_DEFAULT
 from orchestrator.core.values import Json
 
@@ -24,7 +34,7 @@ _SHOWN_MAX = 20
 
 @click.group("batch")
 def batch() -> None:
-    """Cancel, terminate or signal every open run that a filter takes.
+    """Cancel, terminate, signal or reset every run that a filter takes.
 
     Look first with --dry-run, then say --yes.  The same --batch-id again goes on with the same
     batch: a run that has the request already does not get it twice.
@@ -81,6 +91,36 @@ def signal(ctx: click.Context, /, *, name: str, payload: Json, **how: Any) -> No
     _carry_out(ctx, "signal", {"name": name, "payload": payload}, _How(**how))
 
 
+@batch.command("reset", cls=CeleryCommand)
+@at_options
+@reapply_signals_option(default=True)
+@despite_effects_flag
+@_options
+@click.option("--reason", default="", help="Goes into the histories.")
+@click.pass_context
+@worded
+def reset(
+    ctx: click.Context,
+    /,
+    *,
+    event_id: int | None,
+    before_step: str | None,
+    reapply_signals: bool,
+    despite_effects: bool,
+    reason: str,
+    **how: Any,
+) -> None:
+    """Let the next run of each id go on from an event; also of runs that have ended."""
+    options = ResetOptions(
+        at=at_of(event_id, before_step),
+        reapply_signals=reapply_signals,
+        despite_effects=despite_effects,
+        reason=reason,
+        by=getpass.getuser(),
+    )
+    _carry_out(ctx, "reset", {"options": options}, _How(**how))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _How:
     """What the options say."""
@@ -101,7 +141,7 @@ def _carry_out(ctx: click.Context, verb: str, told: Mapping[str, Any], how: _How
     orchestrator = orchestrator_of(ctx.obj.app)
     work = orchestrator.batch(how.filter_, id=how.batch_id or new_request_id()[:12], rps=how.rps)
     if not how.yes:
-        _look(work, verb, as_json=how.as_json)
+        _look(work, verb, told, as_json=how.as_json)
         if not how.dry_run:
             raise Refusal(f"nothing was done; say --yes to {verb} them", EXIT_WRONG)
         return
@@ -114,17 +154,25 @@ def _carry_out(ctx: click.Context, verb: str, told: Mapping[str, Any], how: _How
         ctx.exit(EXIT_NO)
 
 
-def _look(work: Batch, verb: str, *, as_json: bool) -> None:
+def _look(work: Batch, verb: str, told: Mapping[str, Any], *, as_json: bool) -> None:
     found = work.matched(verb)
     if as_json:
         runs: list[Json] = [{"workflow_id": each.workflow_id, "run": each.run} for each in found]
         tables.print_json({"matched": len(found), "runs": runs})
         return
-    click.echo(f"{len(found)} open runs match")
+    click.echo(f"{len(found)} {'open ' if VERBS[verb].only_open else ''}runs match")
     for each in found[:_SHOWN_MAX]:
-        click.echo(f"  {_named(each)}")
+        meaning = f": {_meaning(work, each, told['options'])}" if verb == "reset" else ""
+        click.echo(f"  {_named(each)}{meaning}")
     if len(found) > _SHOWN_MAX:
         click.echo(f"  … and {len(found) - _SHOWN_MAX} more")
+
+
+def _meaning(work: Batch, found: Found, options: ResetOptions) -> str:
+    try:
+        return in_words(work.plan_reset(found, options))
+    except ResetRefused as error:
+        return f"refused: {error}"
 
 
 def _named(found: Found) -> str:

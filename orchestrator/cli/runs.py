@@ -20,6 +20,7 @@ from orchestrator.cli.lineage import lineage
 from orchestrator.cli.options import id_argument, json_flag, run_option
 from orchestrator.cli.permits import permits
 from orchestrator.cli.replays import export, replay
+from orchestrator.cli.resetting import fork, reset
 from orchestrator.cli.schedules import schedule
 from orchestrator.cli.showing import show, verification_json
 from orchestrator.cli.start_options import said_options, settings_of
@@ -209,7 +210,7 @@ def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bo
 for each in (
     *(lineage, show, describe, list_, count, batch, reindex, schedule, step, permits),
     *(messages.update, messages.signal_with_start, export, replay, check, drain),
-    *(shred, rotate_keys),
+    *(shred, rotate_keys, reset, fork),
 ):
     workflow.add_command(each)
 

@@ -2,7 +2,8 @@
 
 B1  Each request carries an id made of the batch's, the verb and the run's: the same batch again
     changes nothing for a run that has it, and goes on where it was interrupted; another verb, or
-    another signal, under the batch's id is another request.
+    another signal, under the batch's id is another request.  Runs that a batch of resets has made
+    are none of its business.
 B2  A request names its run: a later run of the id is not touched.
 B3  One run that cannot take it does not stop the others; a store that does not answer does.
 """
@@ -11,12 +12,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.client import listing, messages
+from orchestrator.client import listing, messages, resets
 from orchestrator.client.filters import All, Comparison, Filter
 from orchestrator.client.ids import new_request_id
 from orchestrator.client.listing import Found
 from orchestrator.client.messages import Target
 from orchestrator.client.port import run_in_place
+from orchestrator.client.resets import ResetOptions, ResetPlan
 from orchestrator.client.session import Session
 from orchestrator.core.errors import (
     OrchestratorError,
@@ -57,11 +59,19 @@ async def _signal(session: Session, target: Target, request: str, told: Mapping[
     await messages.signal(session, target, told["name"], told["payload"], request)
 
 
+async def _reset(session: Session, target: Target, request: str, told: Mapping[str, Any]) -> None:
+    # Begun again, the batch meets the runs that it has made.
+    whole, _, _ = request.rpartition(f"{target.workflow_id}.{target.run}")
+    if not await resets.is_made_by(session, target, whole):
+        await resets.reset(session, target, told["options"], request)
+
+
 #: A further verb is a line here, and a command in `cli.batch`.
 VERBS: dict[str, Verb] = {
     "cancel": Verb(act=_cancel),
     "terminate": Verb(act=_terminate),
     "signal": Verb(act=_signal),
+    "reset": Verb(act=_reset, only_open=False),
 }
 
 
@@ -187,6 +197,30 @@ class Batch:
     def signal(self, name: str, payload: Any = None) -> BatchReport:
         """Send every open run of them a signal, each once."""
         return self.run("signal", {"name": name, "payload": payload})
+
+    def reset(
+        self,
+        at: int | str,
+        *,
+        reapply_signals: bool = True,
+        despite_effects: bool = False,
+        reason: str = "",
+        by: str = "",
+    ) -> BatchReport:
+        """Let the next run of each of their ids go on from an event; see `resets.reset`."""
+        options = ResetOptions(
+            at=at,
+            reapply_signals=reapply_signals,
+            despite_effects=despite_effects,
+            reason=reason,
+            by=by,
+        )
+        return self.run("reset", {"options": options})
+
+    def plan_reset(self, found: Found, options: ResetOptions) -> ResetPlan:
+        """Return what `reset` would do to one of them; see `resets.plan`."""
+        target = Target(workflow_id=found.workflow_id, run=found.run)
+        return run_in_place(resets.plan(self._open_session(), target, options))
 
     def run(self, verb: str, told: Mapping[str, Any]) -> BatchReport:
         """See `run_batch`."""

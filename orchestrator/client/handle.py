@@ -4,14 +4,17 @@ Both do what `messages` and `reading` do, and nothing of their own.  A handle ho
 it is cheap, and asks its app for one with each call.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import EllipsisType
 from typing import Any, Generic, TypeVar, cast
 
-from orchestrator.client import exporting, messages, reading, updates
+from orchestrator.client import exporting, messages, reading, resets, updates
 from orchestrator.client.history_file import HistoryHeader
 from orchestrator.client.messages import Target
 from orchestrator.client.port import run_in_place
+from orchestrator.client.resets import ResetOptions, ResetPlan
 from orchestrator.client.session import Session
 from orchestrator.client.step_handle import AsyncStepHandle, StepHandle
 from orchestrator.client.summary import HistoryEvent, RunSummary
@@ -144,6 +147,61 @@ class AsyncRunHandle(_Named, Generic[R]):
         """See `messages.terminate`."""
         await messages.terminate(self._sessions.on_running_loop(), self._target, reason)
 
+    async def reset(
+        self,
+        at: int | str,
+        *,
+        reapply_signals: bool = True,
+        despite_effects: bool = False,
+        reason: str = "",
+        by: str = "",
+    ) -> "AsyncRunHandle[R]":
+        """Let the id's next run go on from an event of this one; see `resets.reset`.
+
+        Returns a handle on the next run.
+        """
+        options = ResetOptions(
+            at=at,
+            reapply_signals=reapply_signals,
+            despite_effects=despite_effects,
+            reason=reason,
+            by=by,
+        )
+        work = resets.reset(self._sessions.on_running_loop(), self._target, options)
+        run = await work
+        return AsyncRunHandle(self._sessions, replace(self._target, run=run))
+
+    async def plan_reset(
+        self, at: int | str, *, despite_effects: bool = False, is_fork: bool = False
+    ) -> ResetPlan:
+        """See `resets.plan`; nothing is changed."""
+        options = ResetOptions(at=at, despite_effects=despite_effects)
+        work = resets.plan(self._sessions.on_running_loop(), self._target, options, is_fork=is_fork)
+        return await work
+
+    async def fork(
+        self,
+        id: str,
+        at: int | str,
+        *,
+        args: Sequence[Any] | EllipsisType = ...,
+        payload: Any = ...,
+        reapply_signals: bool = False,
+        despite_effects: bool = False,
+    ) -> "AsyncRunHandle[R]":
+        """Let a run of another id go on from an event of this one; see `resets.fork`.
+
+        Returns a handle on it.  `args` and `payload` are as recorded unless they are given.
+        """
+        options = ResetOptions(
+            at=at, reapply_signals=reapply_signals, despite_effects=despite_effects
+        )
+        given = {"args": args, "payload": payload}
+        changes = {name: value for name, value in given.items() if value is not ...}
+        work = resets.fork(self._sessions.on_running_loop(), self._target, id, options, changes)
+        run = await work
+        return AsyncRunHandle(self._sessions, replace(self._target, workflow_id=id, run=run))
+
     async def resolve(self, step: int, decision: str, *, reason: str = "", by: str = "") -> None:
         """See `messages.resolve`."""
         session = self._sessions.on_running_loop()
@@ -245,6 +303,61 @@ class RunHandle(_Named, Generic[R]):
     def terminate(self, reason: str = "") -> None:
         """See `messages.terminate`."""
         run_in_place(messages.terminate(self._sessions.blocking(), self._target, reason))
+
+    def reset(
+        self,
+        at: int | str,
+        *,
+        reapply_signals: bool = True,
+        despite_effects: bool = False,
+        reason: str = "",
+        by: str = "",
+    ) -> "RunHandle[R]":
+        """Let the id's next run go on from an event of this one; see `resets.reset`.
+
+        Returns a handle on the next run.
+        """
+        options = ResetOptions(
+            at=at,
+            reapply_signals=reapply_signals,
+            despite_effects=despite_effects,
+            reason=reason,
+            by=by,
+        )
+        work = resets.reset(self._sessions.blocking(), self._target, options)
+        run = run_in_place(work)
+        return RunHandle(self._sessions, replace(self._target, run=run))
+
+    def plan_reset(
+        self, at: int | str, *, despite_effects: bool = False, is_fork: bool = False
+    ) -> ResetPlan:
+        """See `resets.plan`; nothing is changed."""
+        options = ResetOptions(at=at, despite_effects=despite_effects)
+        work = resets.plan(self._sessions.blocking(), self._target, options, is_fork=is_fork)
+        return run_in_place(work)
+
+    def fork(
+        self,
+        id: str,
+        at: int | str,
+        *,
+        args: Sequence[Any] | EllipsisType = ...,
+        payload: Any = ...,
+        reapply_signals: bool = False,
+        despite_effects: bool = False,
+    ) -> "RunHandle[R]":
+        """Let a run of another id go on from an event of this one; see `resets.fork`.
+
+        Returns a handle on it.  `args` and `payload` are as recorded unless they are given.
+        """
+        options = ResetOptions(
+            at=at, reapply_signals=reapply_signals, despite_effects=despite_effects
+        )
+        given = {"args": args, "payload": payload}
+        changes = {name: value for name, value in given.items() if value is not ...}
+        work = resets.fork(self._sessions.blocking(), self._target, id, options, changes)
+        run = run_in_place(work)
+        return RunHandle(self._sessions, replace(self._target, workflow_id=id, run=run))
 
     def resolve(self, step: int, decision: str, *, reason: str = "", by: str = "") -> None:
         """See `messages.resolve`."""

@@ -14,6 +14,7 @@ OrchestratorError             base; caught only at a process boundary
 │   ├── RunExists             a run with this id is open
 │   │   └── DuplicateRun      the id has had its run, and its reuse was not allowed
 │   ├── RunClosed             the run has ended; it takes no more messages
+│   ├── ResetRefused          no run can go on from that event of a history
 │   ├── StepClosed            the attempt is over, or was given up; it takes no outcome
 │   ├── HistoryFileError      an exported history that is damaged, or none at all
 │   ├── WorkflowStuck         in a test: nothing can happen any more that would end the run
@@ -224,6 +225,10 @@ class RunClosed(UsageError):
 
     def __str__(self) -> str:
         return f"{self.workflow_id} run {self.run} is {self.status}: it takes no more messages"
+
+
+class ResetRefused(UsageError):
+    """No run can go on from there; the text says why, and what to do instead."""
 
 
 class StepClosed(UsageError):

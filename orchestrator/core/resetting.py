@@ -20,14 +20,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, NoReturn
 
 from orchestrator.core import events as e
+from orchestrator.core.errors import ResetRefused
 from orchestrator.core.failure import Failure
 from orchestrator.core.ledger import Ledger
 from orchestrator.core.limits import COPIED_BYTES_MAX
 from orchestrator.core.values import Json
-
-
-class CannotReset(Exception):
-    """A run cannot go on from there; the text says why, and what could be done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +102,10 @@ def cut_at(events: Sequence[e.Event], event: int) -> Cut:
     """Return the history cut at its event number `event` (RT1).
 
     Raises:
-        CannotReset: There is no such event.
+        ResetRefused: There is no such event.
     """
     if not 1 <= event <= len(events):
-        raise CannotReset(f"there is no event {event}: the history has {len(events)}")
+        raise ResetRefused(f"there is no event {event}: the history has {len(events)}")
     last = event
     if isinstance(events[event - 1], e.INPUTS) or (
         event < len(events) and isinstance(events[event], e.COMMANDS)
@@ -122,13 +119,13 @@ def event_before(events: Sequence[e.Event], task: str) -> int:
     """Return the number of the input whose activation ordered the first step of this name.
 
     Raises:
-        CannotReset: None was ordered.
+        ResetRefused: None was ordered.
     """
     for number, event in enumerate(events, start=1):
         if isinstance(event, e.StepScheduled) and event.task == task:
             return next(n for n in range(number, 0, -1) if isinstance(events[n - 1], e.INPUTS))
     named = dict.fromkeys(each.task for each in events if isinstance(each, e.StepScheduled))
-    raise CannotReset(f"it has ordered no step {task!r}; its steps: {', '.join(named) or 'none'}")
+    raise ResetRefused(f"it has ordered no step {task!r}; its steps: {', '.join(named) or 'none'}")
 
 
 def failure_of(ending: e.RunReset) -> Failure:
@@ -192,7 +189,7 @@ def check(cut: Cut, *, is_fork: bool, despite_effects: bool) -> None:
         despite_effects: Whoever asks sees to what RT4 is about.
 
     Raises:
-        CannotReset: It cannot.
+        ResetRefused: It cannot.
     """
     _check_prefix(cut)
     if despite_effects:
@@ -200,7 +197,7 @@ def check(cut: Cut, *, is_fork: bool, despite_effects: bool) -> None:
     undone = [*_tasks(cut.kept, _undone(cut.dropped) - _ordered(cut.dropped))]
     if undone:
         _refuse(
-            f"{_in_words(undone)}, kept as done, was undone since, or is being undone",
+            f"{_in_words(undone)}, which is kept, was undone since, or is being undone",
             "name an event before it was ordered",
         )
     lost = [(one.step, one.task) for one in lost_steps(cut) if one.is_effect]
@@ -219,7 +216,7 @@ def check(cut: Cut, *, is_fork: bool, despite_effects: bool) -> None:
 
 
 def _refuse(why: str, instead: str) -> NoReturn:
-    raise CannotReset(f"{why}; {instead}, or say that you see to it yourself (despite_effects)")
+    raise ResetRefused(f"{why}; {instead}, or say that you see to it yourself (despite_effects)")
 
 
 #: The field of an input that has what it brings, of those that bring something.
@@ -235,7 +232,7 @@ def changed(cut: Cut, said: Mapping[str, Json]) -> Cut:
     """Return the cut with what is to be other than recorded; see `Origin.changed`.
 
     Raises:
-        CannotReset: A payload, and the named event is none that brings one.
+        ResetRefused: A payload, and the named event is none that brings one.
     """
     started: Any = {name: said[name] for name in ("args", "kwargs") if name in said}
     if isinstance(cut.again, e.RunStarted):
@@ -246,7 +243,7 @@ def changed(cut: Cut, said: Mapping[str, Json]) -> Cut:
         name = None if cut.again is None else _BRINGS.get(type(cut.again))
         if name is None or cut.again is None:
             kinds = ", ".join(kind.__name__ for kind in _BRINGS)
-            raise CannotReset(f"another payload is for an event that brings one: {kinds}")
+            raise ResetRefused(f"another payload is for an event that brings one: {kinds}")
         brought: Any = {name: said["payload"]}
         cut = replace(cut, again=replace(cut.again, **brought))
     return cut
@@ -257,7 +254,7 @@ def _check_prefix(cut: Cut) -> None:
     for event in (*cut.kept, *(() if cut.again is None else (cut.again,))):
         ledger.apply(event)
     if ledger.is_closed:
-        raise CannotReset("that event is its end; name an earlier one")
+        raise ResetRefused("that event is its end; name an earlier one")
     waits = {
         "a child": [*ledger.children],
         "a permit": [*ledger.permits],
@@ -265,16 +262,16 @@ def _check_prefix(cut: Cut) -> None:
     }
     for what, numbers in waits.items():
         if numbers:
-            raise CannotReset(
+            raise ResetRefused(
                 f"at event {cut.last + (cut.again is not None)} it has {what} outstanding, which "
                 "answers the run that asked; name an event before it was asked for, or after it "
                 "has ended"
             )
     if ledger.compensating:
-        raise CannotReset("at that event it undoes a saga; name one before or behind that")
+        raise ResetRefused("at that event it undoes a saga; name one before or behind that")
     size = sum(len(e.encode(event)) for event in cut.kept)
     if size > COPIED_BYTES_MAX:
-        raise CannotReset(
+        raise ResetRefused(
             f"{cut.last} events before it have {size} bytes, at most {COPIED_BYTES_MAX} can be "
             "copied; name an earlier event"
         )

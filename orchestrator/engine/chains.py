@@ -127,6 +127,7 @@ def reset_run(turn: Turn, origin: Origin) -> None:
     started = turn.started
     begins: dict[str, Json] = {
         **start_of(started),
+        "request_id": origin.request_id,
         "attempt": started.attempt,
         "origin": origin.as_json(),
         "execution_deadline_at_ms": None,  # It stood still (DL3).

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.core import events as e
-from orchestrator.core.resetting import CannotReset, Cut, Origin, changed, check, cut_at
+from orchestrator.core.errors import ResetRefused
+from orchestrator.core.resetting import Cut, Origin, changed, check, cut_at, start_of
 from orchestrator.core.states import StepState
 from orchestrator.core.values import Json, loads
 from orchestrator.engine.attempts import Attempts
@@ -44,11 +45,11 @@ class Resets:
         """
         turn = self._turn
         request_id = str(body.get("request_id") or "")
-        if request_id in turn.ledger.request_ids:
+        if request_id and request_id in (*turn.ledger.request_ids, turn.started.request_id):
             return None  # The same request again, which has opened this run.
         try:
             origin = self._origin(body, request_id)
-        except CannotReset as error:
+        except ResetRefused as error:
             turn.reject("reset", str(error), request_id)
             return None
         reset_run(turn, origin)
@@ -63,13 +64,13 @@ class Resets:
     def _origin(self, body: Mapping[str, Json], request_id: str) -> Origin:
         turn, key, event = self._turn, self._turn.key, body.get("event")
         if body.get("run") != key.run:
-            raise CannotReset(
+            raise ResetRefused(
                 f"run {body.get('run')} was to be reset; run {key.run} goes on for it"
             )
         if not isinstance(event, int):
-            raise CannotReset(f"it names no event: {event!r}")
+            raise ResetRefused(f"it names no event: {event!r}")
         if turn.ledger.compensating:
-            raise CannotReset("it undoes a saga; wait until that is through")
+            raise ResetRefused("it undoes a saga; wait until that is through")
         stored = [*turn.tools.read_history(key), *turn.draft.events]
         # What this turn has recorded may be sealed already.
         known = [*_decoded(stored[: turn.draft.expected_seq]), *turn.draft.recorded]
@@ -104,12 +105,12 @@ class Resets:
         try:
             cut = changed(cut_at(_decoded(source), origin.event), origin.changed)
             if source[origin.event - 1].head != origin.head:
-                raise CannotReset(f"its event {origin.event} has another head")
-        except CannotReset as error:
+                raise ResetRefused(f"its event {origin.event} has another head")
+        except ResetRefused as error:
             self._withdraw(body, f"it cannot go on from run {origin.run} of {origin.id}: {error}")
             return []
-        if not cut.kept:
-            self._mail.start({**body, **origin.changed})
+        if isinstance(cut.again, e.RunStarted):
+            self._mail.start({**body, **start_of(cut.again)})
             self._give_later(cut, origin)
             return []
         self._copy(cut, origin, body)

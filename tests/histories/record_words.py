@@ -9,9 +9,10 @@ from orchestrator.client.schedule_spec import (
     ScheduleSpec,
 )
 from orchestrator.client.schedules import schedule_definition
+from orchestrator.core.resetting import Origin
 from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.payloads import PydanticCodec
-from orchestrator.store.ports import Kind
+from orchestrator.store.ports import Kind, RunKey
 from tests.engine.world import World
 from tests.histories.record import pass_time, recording, run_zoo, zoo_world
 
@@ -90,4 +91,32 @@ def sleeper() -> World:
     world.start("zoo-sleeper", run_timeout_ms=60_000)
     world.settle()
     pass_time(world, 120_000)
+    return world
+
+
+def _talked() -> World:
+    world = run_zoo("zoo-talk")
+    for name, payload in (("nudge", "a"), ("nudge", "b"), ("say", {"text": "bye"})):
+        world.signal(name, payload)
+        world.settle()
+    return world
+
+
+@recording("zoo-reset")
+def reset() -> World:
+    world = _talked()
+    world.post(Kind.RESET, {"run": 1, "event": 2, "request_id": "r", "reason": "said too early"})
+    world.settle()
+    return world
+
+
+@recording("zoo-forked", id="forked")
+def forked() -> World:
+    world = _talked()
+    stored = world.store.read_history(RunKey(workflow_id="w", run=1))
+    origin = Origin(id="w", run=1, event=9, head=stored[8].head, signals=True)
+    world.start("zoo-talk", id="forked", origin=origin.as_json())
+    world.settle()
+    world.signal("enough", 1, id="forked")
+    world.settle()
     return world

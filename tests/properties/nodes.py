@@ -249,7 +249,13 @@ PROGRAMS: Trees = st.recursive(
     ),
     max_leaves=8,
 )
-#: What people do meanwhile: after so many seconds, a signal or a request to stop.
+#: A reset to the event at so many hundredths of the history.
+RESETS = st.integers(0, 99).map("reset {}".format)
+#: What people do meanwhile: after so many seconds, a signal, a request to stop, or a reset.
 PEOPLE = st.lists(
-    st.tuples(SECONDS, st.sampled_from([*SIGNALS, *SIGNALS, "cancel", "terminate"])), max_size=5
+    st.tuples(
+        SECONDS,
+        st.one_of(st.sampled_from([*SIGNALS, *SIGNALS, "cancel", "terminate"]), RESETS),
+    ),
+    max_size=5,
 )

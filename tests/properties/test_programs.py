@@ -2,6 +2,7 @@
 
 Goal: no combination of steps, timers, groups, cancellations, children, signals, sagas and runs that
 go on makes an execution that was rebuilt from its history differ from the one that lived it.
+A run that is reset goes on from an event as one that lived to it.
 Method: random trees of these are carried out on the engine in memory, once by an orchestrator that
 lives and once by one that is killed after every commit; the histories have to be equal, byte for
 byte, and each has to replay from the log as it was before each of its inputs.
@@ -10,16 +11,22 @@ byte, and each has to replay from the log as it was before each of its inputs.
 """
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings
 
 from orchestrator import RunClosed
+from orchestrator.core.errors import ResetRefused
 from orchestrator.core.events import (
     INPUTS,
     CancelRequested,
     Event,
+    HistoryCopied,
+    RequestRejected,
+    RunBlocked,
+    RunReset,
     RunStarted,
     TerminateRequested,
     encode,
@@ -37,11 +44,11 @@ Histories = dict[tuple[str, int], list[Event]]
 def carried_out(spec: Spec, people: list[tuple[int, str]], *, killed: bool) -> Histories:
     """Return the histories of all runs; every one of them has ended."""
     with WorkflowEnvironment(orc, replay_every_turn=killed) as env:
-        handle = env.start(program, spec, id="p")
+        env.start(program, spec, id="p")
         for number, (seconds, what) in enumerate(people):
             env.skip(seconds)
             try:
-                _do(handle, what, number)
+                _do(orc.run("p"), what, number)
             except RunClosed:
                 break
         env.skip(hours=2)
@@ -62,6 +69,10 @@ def _do(handle: Any, what: str, number: int) -> None:
         handle.cancel("changed my mind")
     elif what == "terminate":
         handle.terminate("enough")
+    elif what.startswith("reset"):
+        length = len(handle.history())
+        with suppress(ResetRefused):
+            handle.reset(1 + length * int(what.split()[1]) // 100, despite_effects=True)
     else:
         handle.signal(what, what.upper(), id=f"signal-{number}")
 
@@ -76,16 +87,26 @@ def told(history: list[Event]) -> list[bytes]:
 
 
 def _is_requested(event: Event) -> bool:
-    return isinstance(event, RunStarted | CancelRequested | TerminateRequested)
+    return isinstance(
+        event,
+        RunStarted
+        | CancelRequested
+        | TerminateRequested
+        | HistoryCopied
+        | RequestRejected
+        | RunReset,
+    )
 
 
 def check_prefixes(workflow_id: str, run: int, history: list[Event]) -> None:
     """Replay the history as it was before each of its inputs, and whole."""
+    copied = max((i for i, one in enumerate(history) if isinstance(one, HistoryCopied)), default=0)
     for index, event in enumerate(history):
-        if index and isinstance(event, INPUTS):
+        # What is copied comes with the first commit: there is no history without all of it.
+        if index > copied and isinstance(event, INPUTS):
             replay(program.definition, workflow_id, run, history[:index]).execution.close()
     replayed = replay(program.definition, workflow_id, run, history)
-    assert replayed.execution.is_finished
+    assert replayed.execution.is_finished or isinstance(history[-1], RunReset)
     assert replayed.pending == []
     replayed.execution.close()
 
@@ -107,4 +128,5 @@ def test_a_program_killed_at_every_event_orders_the_same_and_ends_the_same(
     assert lived.keys() == killed.keys()
     for (workflow_id, run), history in lived.items():
         assert told(killed[workflow_id, run]) == told(history)
+        assert not any(isinstance(one, RunBlocked) for one in history)
         check_prefixes(workflow_id, run, history)

@@ -1,4 +1,4 @@
-"""What a history near the bound costs: to take over, to replay, to show, to verify, to export.
+"""What a history near the bound costs: to take over, to replay, to show, to export, to fork.
 
 A run takes signals until its history has so many events.  Each command is a process of its own;
 its time includes the start of the interpreter (`history.idle` is that of listing one run), and its
@@ -10,10 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from redis import Redis
 
 from benchmarks.crew import Crew, Process, crew_on_server, line, rss_mb_of, wait_for
 from benchmarks.signals import APP, client_of
@@ -63,8 +66,26 @@ def measure_history(settings: HistorySettings) -> Iterator[dict[str, Any]]:
             }.items():
                 seconds, megabytes = run(crew, command)
                 yield line(f"history.{name}", seconds, "s", **said, peak_mb=round(megabytes))
+            yield from forked(crew, client.run("fork"), settings, said)
+            yield line("history.forked_rss", rss_mb_of(second.pid), "MB", **said)
         finally:
             client.close()
+
+
+def forked(
+    crew: Crew, fork: RunHandle[Any], settings: HistorySettings, said: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield how long it takes until a fork has the whole history, and one command of the server."""
+    with closing(Redis.from_url(crew.url)) as server:
+        server.config_set("slowlog-log-slower-than", 1_000)
+        server.slowlog_reset()
+        began = time.monotonic()
+        seconds, megabytes = run(crew, ["fork", _ID, fork.id, "--event-id", str(settings.events)])
+        yield line("history.fork", seconds, "s", **said, peak_mb=round(megabytes))
+        wait_for(lambda: fork.describe().seq > settings.events, "it is copied", seconds=_FILL_S_MAX)
+        yield line("history.forked", time.monotonic() - began, "s", **said)
+        longest_us = max(entry["duration"] for entry in server.slowlog_get(100))
+        yield line("history.forked_blocked_server", longest_us / 1000, "ms", **said)
 
 
 def orchestrator(crew: Crew) -> Process:

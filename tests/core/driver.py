@@ -1,6 +1,6 @@
 """A workflow under test: feed it inputs, look at its commands.  No server, no clock."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.core.definition import WorkflowDefinition
@@ -20,6 +20,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.execution import Execution
 from orchestrator.core.failure import Failure
+from orchestrator.core.flags import FLAGS
 from orchestrator.core.replay import Replayed, replay
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.values import Json
@@ -65,6 +66,7 @@ class Driver:
         function: Callable[..., Awaitable[Any]],
         *args: Any,
         settings: Mapping[str, Any] | None = None,
+        flags: Sequence[int] = FLAGS,
     ) -> None:
         self.definition = define(function, **(settings or {}))
         self.now_ms = START_MS
@@ -82,7 +84,11 @@ class Driver:
         self._signals = 0
         self.started = self.apply(
             RunStarted(
-                at_ms=self.now_ms, workflow=self.definition.name, args=list(args), seed="c0ffee"
+                at_ms=self.now_ms,
+                workflow=self.definition.name,
+                args=list(args),
+                seed="c0ffee",
+                flags=list(flags),
             )
         )
 

@@ -8,6 +8,7 @@ from orchestrator.core.events import (
     CancelRequested,
     Command,
     Event,
+    GeneratorDrawn,
     Input,
     RunStarted,
     SignalReceived,
@@ -158,3 +159,8 @@ def tasks_of(commands: list[Command]) -> list[str]:
 
 def kinds(commands: list[Command]) -> list[str]:
     return [type(one).__name__ for one in commands]
+
+
+def drawn_in(history: list[Event]) -> list[tuple[str, int]]:
+    """Return which streams stand where, as the history has it."""
+    return [(one.name, one.words) for one in history if isinstance(one, GeneratorDrawn)]

@@ -10,6 +10,7 @@ from orchestrator.client.schedule_spec import (
 )
 from orchestrator.client.schedules import schedule_definition
 from orchestrator.core.schedule import SCHEDULE_TYPE
+from orchestrator.core.values import Json
 from orchestrator.payloads import PydanticCodec
 from orchestrator.store.ports import Kind
 from tests.engine.world import World
@@ -90,4 +91,18 @@ def sleeper() -> World:
     world.start("zoo-sleeper", run_timeout_ms=60_000)
     world.settle()
     pass_time(world, 120_000)
+    return world
+
+
+@recording("zoo-streams")
+def streams() -> World:
+    world = run_zoo("zoo-streams")
+    reseeds: list[Json] = [{"seed": 7, "name": "dice"}, {"seed": -1}, {"seed": "c0ffee"}]
+    for index, reseed in enumerate(reseeds):
+        if index != 1:
+            world.signal("go")
+        world.signal("__reseed", reseed)
+        world.settle()
+    world.signal("go")
+    world.settle()
     return world

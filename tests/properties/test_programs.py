@@ -26,7 +26,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.replay import replay
 from orchestrator.testing import WorkflowEnvironment
-from tests.properties.nodes import PEOPLE, PROGRAMS, Spec, orc, program
+from tests.properties.nodes import PEOPLE, PROGRAMS, STREAMS, Spec, orc, program
 
 EXAMPLES = int(os.environ.get("ORCHESTRATOR_PROGRAMS", "400"))
 
@@ -62,6 +62,8 @@ def _do(handle: Any, what: str, number: int) -> None:
         handle.cancel("changed my mind")
     elif what == "terminate":
         handle.terminate("enough")
+    elif what == "reseed":
+        handle.reseed(number, None if number % 2 else STREAMS[0], id=f"reseed-{number}")
     else:
         handle.signal(what, what.upper(), id=f"signal-{number}")
 

@@ -14,7 +14,7 @@ from orchestrator.core.values import Json
 
 RESEED = "__reseed"
 _PREFIX = "__"
-_HEX = re.compile(f"(?:0x)?([0-9a-f]{{1,{SEED_BITS_MAX // 4}}})", re.IGNORECASE | re.ASCII)
+_HEX = re.compile(f"(?:0x)?([0-9a-f]{{1,{SEED_BITS_MAX // 4}}})", re.IGNORECASE)
 _SEED = (
     f'a "seed" is a whole number from 0 to 2**{SEED_BITS_MAX} - 1, '
     f"or a text of 1 to {SEED_BITS_MAX // 4} hex digits"

@@ -104,13 +104,13 @@ class Streams:
         """Record where the streams stand that moved in this activation (ST1, ST2)."""
         if self._is_recorded and self._open:
             # Last opened first: the places of those before it are still right then.
-            for name in reversed(self._moved(self._recorded)):
+            for name, stands in reversed(self._moved(self._recorded).items()):
                 words, digest = generators.position(self._open[name])
                 drawn = GeneratorDrawn(
                     at_ms=self._host.now_ms, name=name, words=words, digest=digest
                 )
                 self._host.issue(drawn, index=self._opened_at.get(name, 0))
-                self._recorded[name] = generators.standing(self._open[name])
+                self._recorded[name] = stands
         self._opened_at.clear()
 
     @contextmanager
@@ -122,11 +122,10 @@ class Streams:
         """
         stood = {name: generators.standing(one) for name, one in self._open.items()}
         states = {name: one.bit_generator.state for name, one in self._open.items()}
-        moved: list[str] = []
         try:
             yield
         finally:
-            moved += self._moved(stood)
+            moved = [*self._moved(stood)]
             for name in moved:
                 self._open[name].bit_generator.state = states[name]
         if moved:
@@ -135,10 +134,9 @@ class Streams:
                 "draw in the workflow, and keep the numbers",
             )
 
-    def _moved(self, since: "dict[str, Standing]") -> list[str]:
-        return [
-            name for name, one in self._open.items() if generators.standing(one) != since.get(name)
-        ]
+    def _moved(self, since: "dict[str, Standing]") -> "dict[str, Standing]":
+        found = {name: generators.standing(one) for name, one in self._open.items()}
+        return {name: stands for name, stands in found.items() if stands != since.get(name)}
 
     def _reseed(self, received: SignalReceived) -> None:
         """Let generators go on from another seed (ST4)."""

@@ -214,6 +214,28 @@ def test_code_that_draws_once_more_is_found_though_it_orders_the_same(drive: Dri
     extra = 0
 
 
+def test_a_mismatch_behind_the_streams_still_names_its_own_line(drive: Drive) -> None:
+    wanted = ["a", "b"]
+
+    async def orders() -> None:
+        rng = workflow.rng("luck")
+        await workflow.step("first")
+        rng.random()
+        one = asyncio.create_task(workflow.sleep(60))
+        await workflow.step(wanted[0])
+        await workflow.step(wanted[1])
+        await one
+
+    run = drive(orders)
+    run.complete(1)
+    wanted[0] = "another"
+    with pytest.raises(NondeterminismError, match="another") as found:
+        run.replayed()
+    line = orders.__code__.co_firstlineno + 5
+    assert found.value.where == f"tests/core/test_generators.py:{line}"
+    wanted[0] = "a"
+
+
 def test_a_run_from_before_records_no_streams_and_replays_as_it_was(drive: Drive) -> None:
     run = drive(draws, flags=[FIRST])
     run.complete(1)

@@ -12,7 +12,7 @@ from orchestrator.core.errors import ActivationFailed
 from orchestrator.core.events import RunCompleted
 from orchestrator.core.flags import FIRST
 from orchestrator.core.own_signals import reseed_in
-from orchestrator.core.signals import on_signal, signal
+from orchestrator.core.signals import on_signal, signal, signals
 from orchestrator.core.values import Json
 from tests.core.driver import Driver, drawn_in, kinds
 
@@ -144,20 +144,38 @@ def test_a_reseed_that_cannot_be_done_is_refused_on_record(drive: Drive) -> None
     assert results(run)[2] == numbers("c0ffee", "held", skip=3)
 
 
-@pytest.mark.parametrize("flags", [[FIRST], [FIRST, 2]], ids=["before", "now"])
-def test_names_of_the_engines_signals_are_refused_to_workflows_that_began_since(
-    drive: Drive, flags: list[int]
-) -> None:
-    async def waits() -> Json:
-        return [await signal("__reseed")]
+async def takes_it() -> Json:
+    await workflow.step("a")
+    return [await signal("__reseed")]
 
-    if flags == [FIRST]:
-        (ended,) = drive(waits, flags=flags).signal("__reseed", {"seed": 7})
-        assert isinstance(ended, RunCompleted)
-        assert ended.result == [{"seed": 7}]
-    else:
-        with pytest.raises(ActivationFailed, match="is the engine's own"):
-            Driver(waits, flags=flags)
+
+async def reads_it() -> Json:
+    await workflow.step("a")
+    async for payload in signals("__reseed"):
+        return [payload]
+    return []
+
+
+async def handles_it() -> Json:
+    told: list[Json] = []
+    await workflow.step("a")
+    on_signal("__reseed")(told.append)
+    await workflow.wait_condition(lambda: told)
+    return told
+
+
+@pytest.mark.parametrize("function", [takes_it, reads_it, handles_it])
+def test_names_of_the_engines_signals_are_refused_to_runs_that_began_since(
+    drive: Drive, function: Callable[..., Any]
+) -> None:
+    old = drive(function, flags=[FIRST])
+    old.signal("__reseed", {"seed": 7})
+    (ended,) = old.complete(1)
+    assert isinstance(ended, RunCompleted)
+    assert ended.result == [{"seed": 7}]
+    new = drive(function)
+    with pytest.raises(ActivationFailed, match="is the engine's own"):
+        new.complete(1)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class signals:
     def __init__(
         self, name: str, type: Any = None, *, timeout: timedelta | float | None = None
     ) -> None:
-        _check_name(current("signals()"), name)
+        current("signals()")
         self._name = name
         self._type = type
         self._timeout = timeout

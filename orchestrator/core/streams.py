@@ -13,7 +13,8 @@ ST4  A reseed takes effect in its activation, for generators that the code holds
 ST5  Runs that were born without `flags.STREAMS` record nothing here, and know no reseed.
 
 Recorded are the words of 64 bits that were drawn, for people, and a digest of the whole state, for
-replay.  The state itself is six times as long and says no more: seed, name and words lead to it.
+replay.  The state itself is nine times as long and says hardly more: seed, name and words lead to
+it, but for half a word that draws of 32 bits keep.
 """
 
 from collections.abc import Iterator

@@ -217,11 +217,14 @@ def test_code_that_draws_once_more_is_found_though_it_orders_the_same(drive: Dri
 def test_a_mismatch_behind_the_streams_still_names_its_own_line(drive: Drive) -> None:
     wanted = ["a", "b"]
 
+    async def naps() -> None:
+        await workflow.sleep(60)
+
     async def orders() -> None:
         rng = workflow.rng("luck")
         await workflow.step("first")
         rng.random()
-        one = asyncio.create_task(workflow.sleep(60))
+        one = asyncio.create_task(naps())
         await workflow.step(wanted[0])
         await workflow.step(wanted[1])
         await one

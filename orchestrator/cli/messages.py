@@ -1,4 +1,4 @@
-"""``celery -A … workflow update`` and ``signal-with-start``."""
+"""``celery -A … workflow update``, ``signal-with-start`` and ``reseed``."""
 
 from collections.abc import Sequence
 
@@ -78,3 +78,35 @@ def signal_with_start(  # noqa: PLR0913 - one parameter per option
         tables.print_json({"workflow_id": handle.workflow_id, "run": handle.run})
     else:
         click.echo(f"signal {name} sent to {workflow_id} run {handle.run}")
+
+
+def whole_number(text: str) -> int:
+    """Return what is typed as 7 or 0xc0ffee; what a seed may be the client says."""
+    return int(text, 0)
+
+
+@click.command("reseed", cls=CeleryCommand)
+@id_argument
+@click.option("--seed", required=True, type=whole_number, help="Decimal, or hex behind 0x.")
+@click.option("--generator", "name", help="The one generator that is meant; else all of them.")
+@click.option("--signal-id", help="The same id again is the same reseed.")
+@run_option
+@json_flag
+@click.pass_context
+@worded
+def reseed(  # noqa: PLR0913 - one parameter per option
+    ctx: click.Context,
+    *,
+    workflow_id: str,
+    seed: int,
+    name: str | None,
+    signal_id: str | None,
+    run: int | None,
+    as_json: bool,
+) -> None:
+    """Let the numpy generators of run ID (workflow.rng) go on from another seed; on record."""
+    sent = orchestrator_of(ctx.obj.app).run(workflow_id, run).reseed(seed, name, id=signal_id)
+    if as_json:
+        tables.print_json({"ok": True, "signal_id": sent})
+    else:
+        click.echo(f"{workflow_id} was asked to reseed {name or 'its generators'}")

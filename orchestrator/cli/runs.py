@@ -209,7 +209,7 @@ def verify(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bo
 
 for each in (
     *(lineage, show, describe, list_, count, batch, reindex, schedule, step, permits),
-    *(messages.update, messages.signal_with_start, export, replay, check, drain),
+    *(messages.update, messages.signal_with_start, messages.reseed, export, replay, check, drain),
     *(shred, rotate_keys, reset, fork),
 ):
     workflow.add_command(each)

@@ -35,7 +35,10 @@ _COLOURS = {
     "compensating": "yellow",
 }
 #: Parts of events that a line does not repeat, or that are for machines.
-_UNSAID = {"at_ms", "args_digest", "seed", "fingerprint", "flags", "engine", "python", "request_id"}
+_UNSAID = {
+    *("at_ms", "args_digest", "digest", "seed", "fingerprint", "flags", "engine", "python"),
+    "request_id",
+}
 
 
 def console() -> Console:

@@ -106,6 +106,13 @@ class AsyncRunHandle(_Named, Generic[R]):
         session = self._sessions.on_running_loop()
         return await messages.signal(session, self._target, name, payload, id)
 
+    async def reseed(
+        self, seed: int | str, name: str | None = None, *, id: str | None = None
+    ) -> str:
+        """See `messages.reseed`."""
+        session = self._sessions.on_running_loop()
+        return await messages.reseed(session, self._target, seed, name, id)
+
     async def update(
         self,
         name: str,
@@ -262,6 +269,11 @@ class RunHandle(_Named, Generic[R]):
         """See `messages.signal`."""
         session = self._sessions.blocking()
         return run_in_place(messages.signal(session, self._target, name, payload, id))
+
+    def reseed(self, seed: int | str, name: str | None = None, *, id: str | None = None) -> str:
+        """See `messages.reseed`."""
+        session = self._sessions.blocking()
+        return run_in_place(messages.reseed(session, self._target, seed, name, id))
 
     def update(
         self,

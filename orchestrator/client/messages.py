@@ -33,6 +33,7 @@ from orchestrator.core.interceptors import (
     StopWorkflow,
     checked_headers,
 )
+from orchestrator.core.own_signals import RESEED, is_reserved, why_refused
 from orchestrator.core.start_policies import IdConflictPolicy
 from orchestrator.core.values import Json
 from orchestrator.core.versions import named_version, of_version
@@ -126,6 +127,18 @@ async def signal(
         signal_id=signal_id or new_request_id(),
     )
     return await session.intercepted("signal_workflow", send)(call)
+
+
+async def reseed(
+    session: Session, target: Target, seed: int | str, name: str | None, signal_id: str | None
+) -> str:
+    """Let the run's numpy generators, or the one of that name, go on from another seed.
+
+    It is a signal of the engine's own, recorded as any other one; see `core.streams` for what it
+    does.  `seed` is a whole number, or hex digits.  Returns and raises what `signal` does.
+    """
+    payload = {"seed": seed} if name is None else {"seed": seed, "name": name}
+    return await signal(session, target, RESEED, payload, signal_id)
 
 
 async def cancel(session: Session, target: Target, reason: str, request_id: str = "") -> None:
@@ -284,6 +297,11 @@ def signal_payload(
     """Return the payload as JSON; raises what `signal` does."""
     subject = f"signal {name!r}"
     kind: Any = None
+    if is_reserved(name):
+        encoded = encode_payload(subject, None, payload, session.codec)
+        if reason := why_refused(name, encoded):
+            raise InvalidPayload(subject, reason)
+        return encoded
     if definition is not None and definition.signals is not None:
         if name not in definition.signals:
             known = ", ".join(sorted(definition.signals)) or "none"

@@ -18,6 +18,7 @@ from orchestrator.client.workflow import EncodeInput
 from orchestrator.core.definition import Codec, WorkflowDefinition
 from orchestrator.core.errors import ConfigurationError
 from orchestrator.core.interceptors import Interceptor
+from orchestrator.core.own_signals import is_reserved
 from orchestrator.core.values import Json
 from orchestrator.core.versions import PINNED, VERSIONINGS
 from orchestrator.payloads import InputCodec
@@ -68,6 +69,7 @@ def define(
     """
     name = options.name if options.name is not None else getattr(function, "__name__", "")
     _check_function(function, name)
+    _check_signals(options.signals or {}, name)
     if options.versioning not in VERSIONINGS:
         raise ConfigurationError(
             f"versioning of workflow {name!r}",
@@ -147,6 +149,15 @@ def _check_function(function: Callable[..., Any], name: str) -> None:
         )
     if not name or any(character.isspace() or not character.isprintable() for character in name):
         raise ConfigurationError(subject, repr(name), "a name without blanks is wanted")
+
+
+def _check_signals(signals: Mapping[str, Any], workflow: str) -> None:
+    for name in filter(is_reserved, signals):
+        raise ConfigurationError(
+            f"signals of workflow {workflow!r}",
+            repr(name),
+            "names that begin with two underscores are the engine's own",
+        )
 
 
 def _fingerprint(function: Callable[..., Any]) -> str:

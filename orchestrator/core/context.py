@@ -267,12 +267,15 @@ def random() -> Random:
 def rng(name: str) -> "Generator":
     """Return a numpy generator of the run's own for `name`; the next call returns the same one.
 
-    Its stream follows from the run's seed and the name alone.
+    Its stream follows from the run's seed and the name alone, or from the seed of the last reseed:
+    the object that the code holds then goes on from there.  Where each stream stands is recorded
+    after an activation that drew from it.  What numpy's `spawn` makes of it is not watched: ask for
+    another name instead.  A query's handler and a validator may not draw.
 
     Raises:
         UsageError: numpy is not installed.
     """
-    return current("rng()").generator(name)
+    return current("rng()").streams.generator(name)
 
 
 def uuid4() -> UUID:

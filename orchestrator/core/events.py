@@ -371,6 +371,19 @@ class GeneratorOpened(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratorDrawn(Event):
+    """Where the stream of `name` stands, after an activation that drew from it.
+
+    `words`: how many of 64 bits were drawn since it was opened, or reseeded.  `digest`: of all that
+    decides what comes next; see `generators.position`.
+    """
+
+    name: str
+    words: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PatchMarked(Event):
     """The run takes the new branch of `patch` from `activation` on; see `core.patches`.
 
@@ -582,6 +595,7 @@ Command: TypeAlias = Union[
     TimerStarted,
     TimerCancelled,
     GeneratorOpened,
+    GeneratorDrawn,
     PatchMarked,
     SideEffectRecorded,
     SignalRefused,

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from contextvars import Context
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from orchestrator.core import endings, generators, guard, randomness
+from orchestrator.core import endings, guard, randomness
 from orchestrator.core.compensation import SagaRecord, SagaState
 from orchestrator.core.conditions import Conditions
 from orchestrator.core.deadlines import failure_of_timeout
@@ -31,7 +31,6 @@ from orchestrator.core.events import (
     Command,
     ExternalCompleted,
     ExternalFailed,
-    GeneratorOpened,
     Input,
     PermitGranted,
     RunCancelled,
@@ -50,6 +49,7 @@ from orchestrator.core.events import (
     UpdateReceived,
 )
 from orchestrator.core.externals import Externals
+from orchestrator.core.flags import STREAMS
 from orchestrator.core.handlers import Handlers
 from orchestrator.core.intercepting import main_of
 from orchestrator.core.limits import CALLBACKS_PER_ACTIVATION_MAX
@@ -59,11 +59,9 @@ from orchestrator.core.patches import Patches
 from orchestrator.core.permits import Permits
 from orchestrator.core.queries import Queries
 from orchestrator.core.run_info import RunInfo
+from orchestrator.core.streams import Streams
 from orchestrator.core.updates import Updates
 from orchestrator.core.values import Json
-
-if TYPE_CHECKING:
-    from orchestrator.core.generators import Generator
 
 
 class Execution(Orders):
@@ -93,7 +91,7 @@ class Execution(Orders):
         self.handlers = Handlers()
         self.updates = Updates(self)
         self.externals = Externals(self)
-        self.permits = Permits(self)
+        self.permits: Permits = Permits(self)
         self.conditions = Conditions()
         self.patches = Patches()
         #: Values asked for so far, and those that a history has for what is replayed, by number.
@@ -101,7 +99,9 @@ class Execution(Orders):
         self.side_effect_values: dict[int, Json] = {}
         self.random: Random | None = None
         self.seed = ""
-        self._generators: dict[str, Generator] = {}
+        #: The engine's decisions that the run was born with; see `core.flags`.
+        self.flags: frozenset[int] = frozenset()
+        self.streams = Streams(self)
         self.published: object = None
         self._sagas: list[SagaRecord] = []
         self._saga_count = 0
@@ -170,7 +170,7 @@ class Execution(Orders):
             ForbiddenInWorkflow: The handler did more than read.
             ApplicationError: The handler raised, with the type and message of what it raised.
         """
-        with self.loop, self.loop.only_reading("query"):
+        with self.loop, self.loop.only_reading("query"), self.streams.still():
             return self.queries.answer(name, args, self)
 
     def close(self) -> None:
@@ -209,26 +209,6 @@ class Execution(Orders):
             self._sagas.remove(saga)
         return self._deliver_cancellation() and asyncio.current_task() is self.loop.main
 
-    def generator(self, name: str) -> "Generator":
-        """Return the numpy generator of that name; what numpy draws is recorded with the first.
-
-        Raises:
-            UsageError: numpy is not installed.
-        """
-        known = self._generators.get(name)
-        if known is None:
-            known = generators.generator(self.seed, name)
-            self.issue(
-                GeneratorOpened(
-                    at_ms=self.now_ms,
-                    name=name,
-                    scheme=generators.SCHEME,
-                    probe=generators.probe(),
-                )
-            )
-            self._generators[name] = known
-        return known
-
     @property
     def has_open_saga(self) -> bool:
         """Whether a saga is neither committed nor undone."""
@@ -257,6 +237,8 @@ class Execution(Orders):
         definition = self.definition
         self.seed = event.seed
         self.random = randomness.stream(event.seed)
+        self.flags = frozenset(event.flags)
+        self.streams.begin(event.seed, is_recorded=STREAMS in self.flags)
         if event.is_withdrawn:
             return
         try:
@@ -335,6 +317,7 @@ class Execution(Orders):
             if self._ending is not None:
                 break
             if not self.conditions.resolve(self.loop):
+                self.streams.record()
                 return
         self._issue_ending()
 
@@ -359,6 +342,7 @@ class Execution(Orders):
 
     def _end(self, ending: Command) -> None:
         self._ending = ending
+        self.streams.record()  # What code draws while it is unwound leads to nothing.
         if not isinstance(ending, RunTerminated):
             self.loop.complaints.extend(self.handlers.complaints())
         self.conditions = Conditions()

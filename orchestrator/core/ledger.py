@@ -291,6 +291,7 @@ class Ledger:
                 pass  # Asked and answered in one commit.
             case (
                 e.GeneratorOpened()
+                | e.GeneratorDrawn()
                 | e.PatchMarked()
                 | e.SideEffectRecorded()
                 | e.SignalRefused()

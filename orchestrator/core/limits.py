@@ -25,6 +25,9 @@ FAILURE_TRACEBACK_CHARS_MAX = 16_000
 #: Depth of a chain of causes that a failure records.
 FAILURE_CAUSES_MAX = 5
 
+#: A seed of a run, and one that a reseed brings: as many bits as a run is born with.
+SEED_BITS_MAX = 128
+
 #: Search attributes of one run, and the size of one: each is an entry in two indexes or more.
 SEARCH_ATTRIBUTES_MAX = 64
 SEARCH_ATTRIBUTE_NAME_CHARS_MAX = 64

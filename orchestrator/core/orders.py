@@ -69,8 +69,13 @@ class Orders:
         #: Requests for a schedule's instants that are not answered.
         self.times_wanted: dict[int, asyncio.Future[ScheduleTimesComputed]] = {}
 
-    def issue(self, command: Command) -> None:
-        """Record a command."""
+    @property
+    def issued(self) -> int:
+        """How many commands the activation has."""
+        return len(self._commands)
+
+    def issue(self, command: Command, *, index: int | None = None) -> None:
+        """Record a command; last, or before that of the activation which has `index` so far."""
         if self.loop.read_only:
             self.refuse(
                 f"ordering something in a {self.loop.read_only}",
@@ -86,9 +91,10 @@ class Orders:
             )
             # Not an Exception: the code that asks for so much must not be able to go on.
             raise ActivationInterrupted
-        self._commands.append(command)
+        at = self.issued if index is None else index
+        self._commands.insert(at, command)
         if self.replaying:
-            self.places.append(place_of_caller())
+            self.places.insert(at, place_of_caller())
 
     def order_step(
         self,

@@ -14,6 +14,7 @@ from orchestrator.core.events import SignalReceived, SignalRefused
 from orchestrator.core.execution import Execution
 from orchestrator.core.handlers import Running, Unfinished, checked_unfinished
 from orchestrator.core.intercepting import handled
+from orchestrator.core.own_signals import is_reserved
 
 _REFUSED = object()
 
@@ -35,8 +36,10 @@ async def signal(
 
     Raises:
         TimeoutError: No such signal came in time.
+        UsageError: The name is one of the engine's own; see `core.own_signals`.
     """
     execution = current("signal()")
+    _check_name(execution, name)
     while (kept := execution.mailbox.find(name)) is not None:
         value = _value(execution, kept, type)
         if value is not _REFUSED:
@@ -92,10 +95,11 @@ def on_signal(
             workflow function returns.
 
     Raises:
-        UsageError: The name has a handler, or no such policy.
+        UsageError: The name has a handler, or is the engine's own; or no such policy.
     """
     execution = current("on_signal()")
     checked_unfinished(unfinished)
+    _check_name(execution, name)
     if execution.mailbox.has_handler(name):
         raise UsageError(f"signal {name!r} has a handler already")
 
@@ -158,6 +162,14 @@ class _Handler:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._execution.handler_failed(error)
+
+
+def _check_name(execution: Execution, name: str | None) -> None:
+    if name is not None and is_reserved(name, execution.flags):
+        raise UsageError(
+            f"signal {name!r} is the engine's own, as all names that begin with two underscores; "
+            "give yours another one"
+        )
 
 
 async def _next(execution: Execution, name: str, *, first: bool) -> SignalReceived:

@@ -31,6 +31,7 @@ from orchestrator.core.handlers import Handlers, Running, Unfinished
 from orchestrator.core.intercepting import handled
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.queries import decoded_args
+from orchestrator.core.streams import Streams
 from orchestrator.core.values import Json
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,6 +46,7 @@ class Host(Protocol):
     definition: WorkflowDefinition
     loop: WorkflowLoop
     handlers: Handlers
+    streams: Streams
     now_ms: int
     is_spoiled: bool
 
@@ -184,7 +186,7 @@ class Updates:
     def _why_refused(self, handler: UpdateHandler[Any], values: list[Any]) -> str:
         host = self._host
         try:
-            with host.loop.only_reading("validator"):
+            with host.loop.only_reading("validator"), host.streams.still():
                 handler.check(values)
         except Exception as error:  # noqa: BLE001 - user code: it rejects the update, for the record
             return endings.reason_in(error)

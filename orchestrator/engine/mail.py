@@ -6,6 +6,8 @@ from typing import Any
 
 from orchestrator.core import events as e
 from orchestrator.core.deadlines import timeouts_in
+from orchestrator.core.flags import FLAGS
+from orchestrator.core.own_signals import why_refused
 from orchestrator.core.run_retry import attempt_in
 from orchestrator.core.values import Json
 from orchestrator.core.versions import to_start
@@ -15,9 +17,6 @@ from orchestrator.engine.deadlines import set_deadline
 from orchestrator.engine.externals import Externals
 from orchestrator.engine.turn import Turn
 from orchestrator.engine.visible import fields_of_started
-
-#: Numbered decisions of this engine; a run keeps those it was born with (S9).
-FLAGS = (1,)
 
 
 class Mail:
@@ -118,6 +117,9 @@ class Mail:
     def _why_refused(self, name: str, payload: Json, rejected: Json) -> str:
         if rejected:
             return str(rejected)
+        own = why_refused(name, payload, self._turn.started.flags)
+        if own is not None:
+            return own
         definition = self._turn.definition
         if definition is None or definition.signals is None:
             return ""

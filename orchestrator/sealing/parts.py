@@ -23,6 +23,7 @@ CLEAR = frozenset(
         *("task", "undo", "compensates", "options", "id", "parent_close_policy"),
         *("duration_ms", "due_at_ms", "retry_at_ms", "resend", "may_have_run", "decision"),
         *("signal", "signal_id", "update", "update_id", "name", "scheme", "probe", "seed"),
+        *("words", "digest"),
         *("patch", "activation", "deprecated", "is_late", "is_pinned", "side_effect"),
         "announced",
         *("run_timeout_ms", "execution_deadline_at_ms", "said", "is_withdrawn", "retry"),

@@ -208,6 +208,24 @@ def test_signal_cancel_terminate_and_resolve_are_sent(
     ]
 
 
+def test_reseed_is_sent_with_its_seed_in_decimal_or_hex(
+    typed: Type, order_42: str, store: MemoryStore
+) -> None:
+    done = typed("reseed", order_42, "--seed", "7")
+    assert (done.code, done.out) == (0, "order-42 was asked to reseed its generators\n")
+    line = ("reseed", order_42, "--seed", "0xc0ffee", "--generator", "noise", "--signal-id", "s-1")
+    assert typed(*line, "--json").data == {"ok": True, "signal_id": "s-1"}
+    assert [body["payload"] for body in posted(store, Kind.SIGNAL)] == [
+        {"seed": 7},
+        {"seed": 0xC0FFEE, "name": "noise"},
+    ]
+    refused = typed("reseed", order_42, "--seed=-1")
+    assert (refused.code, "whole number from 0" in refused.error) == (2, True)
+    assert typed("reseed", order_42, "--seed", "c0ffee").code == 2
+    assert typed("reseed", order_42).code == 2
+    assert typed("reseed", "nobody", "--seed", "1").code == 1
+
+
 def test_markup_in_a_payload_is_shown_as_it_is(
     typed: Type, order_42: str, recorder: Recorder
 ) -> None:

@@ -117,6 +117,11 @@ def test_name_belongs_to_one_function(orc: Orchestrator) -> None:
         orc.workflow(name="send money")(transfer)
 
 
+def test_names_of_the_engines_signals_cannot_be_declared(orc: Orchestrator) -> None:
+    with pytest.raises(ConfigurationError, match="'__reseed'; names that begin with two"):
+        orc.workflow(signals={"ok_": None, "__reseed": None})(transfer)
+
+
 def test_app_has_one_orchestrator_and_gives_it_back(app: Celery, orc: Orchestrator) -> None:
     assert Orchestrator.of(app) is orc
     with pytest.raises(ConfigurationError, match=r"Orchestrator\.of"):

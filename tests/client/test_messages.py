@@ -73,6 +73,35 @@ def test_signal_that_the_workflow_cannot_take_is_refused_at_once(
     assert sent(store, Kind.SIGNAL) == []
 
 
+def test_reseed_is_a_signal_though_the_workflow_declares_its_own(
+    handle: RunHandle[Any], store: MemoryStore
+) -> None:
+    handle.reseed(7, id="mine")
+    asyncio.run(handle.aio.reseed("0xbeef", "noise"))
+    handle.signal("__reseed", {"seed": 8})
+    bodies = sent(store, Kind.SIGNAL)
+    assert {body["signal"] for body in bodies} == {"__reseed"}
+    assert [body["payload"] for body in bodies] == [
+        {"seed": 7},
+        {"seed": "0xbeef", "name": "noise"},
+        {"seed": 8},
+    ]
+    assert bodies[0]["signal_id"] == "mine"
+
+
+def test_reseed_that_cannot_be_done_is_refused_at_once(
+    handle: RunHandle[Any], store: MemoryStore
+) -> None:
+    for seed in (-1, 2**128, "seed", True, 1.5):
+        with pytest.raises(InvalidPayload, match='a "seed" is a whole number from 0'):
+            handle.reseed(seed)  # type: ignore[arg-type]
+    with pytest.raises(InvalidPayload, match='"name" is the name of one generator'):
+        handle.reseed(7, "")
+    with pytest.raises(InvalidPayload, match="it has only __reseed"):
+        handle.signal("__resed", {"seed": 7})
+    assert sent(store, Kind.SIGNAL) == []
+
+
 def test_message_to_no_run_or_an_ended_one_says_so(
     handle: RunHandle[Any], recorder: Recorder, connection: Connection
 ) -> None:

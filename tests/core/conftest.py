@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core import guard
+from orchestrator.core.flags import FLAGS
 from tests.core.driver import Driver
 
 guard.install()
@@ -16,7 +17,8 @@ def drive() -> Iterator[Callable[..., Driver]]:
     drivers: list[Driver] = []
 
     def make(function: Callable[..., Awaitable[Any]], *args: Any, **settings: Any) -> Driver:
-        driver = Driver(function, *args, settings=settings)
+        flags = settings.pop("flags", FLAGS)
+        driver = Driver(function, *args, settings=settings, flags=flags)
         drivers.append(driver)
         return driver
 

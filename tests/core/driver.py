@@ -1,6 +1,6 @@
 """A workflow under test: feed it inputs, look at its commands.  No server, no clock."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.core.definition import WorkflowDefinition
@@ -8,6 +8,7 @@ from orchestrator.core.events import (
     CancelRequested,
     Command,
     Event,
+    GeneratorDrawn,
     Input,
     RunStarted,
     SignalReceived,
@@ -20,6 +21,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.execution import Execution
 from orchestrator.core.failure import Failure
+from orchestrator.core.flags import FLAGS
 from orchestrator.core.replay import Replayed, replay
 from orchestrator.core.run_info import RunInfo
 from orchestrator.core.values import Json
@@ -65,6 +67,7 @@ class Driver:
         function: Callable[..., Awaitable[Any]],
         *args: Any,
         settings: Mapping[str, Any] | None = None,
+        flags: Sequence[int] = FLAGS,
     ) -> None:
         self.definition = define(function, **(settings or {}))
         self.now_ms = START_MS
@@ -82,7 +85,11 @@ class Driver:
         self._signals = 0
         self.started = self.apply(
             RunStarted(
-                at_ms=self.now_ms, workflow=self.definition.name, args=list(args), seed="c0ffee"
+                at_ms=self.now_ms,
+                workflow=self.definition.name,
+                args=list(args),
+                seed="c0ffee",
+                flags=list(flags),
             )
         )
 
@@ -152,3 +159,8 @@ def tasks_of(commands: list[Command]) -> list[str]:
 
 def kinds(commands: list[Command]) -> list[str]:
     return [type(one).__name__ for one in commands]
+
+
+def drawn_in(history: list[Event]) -> list[tuple[str, int]]:
+    """Return which streams stand where, as the history has it."""
+    return [(one.name, one.words) for one in history if isinstance(one, GeneratorDrawn)]

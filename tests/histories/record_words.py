@@ -11,6 +11,7 @@ from orchestrator.client.schedule_spec import (
 from orchestrator.client.schedules import schedule_definition
 from orchestrator.core.resetting import Origin
 from orchestrator.core.schedule import SCHEDULE_TYPE
+from orchestrator.core.values import Json
 from orchestrator.payloads import PydanticCodec
 from orchestrator.store.ports import Kind, RunKey
 from tests.engine.world import World
@@ -118,5 +119,19 @@ def forked() -> World:
     world.start("zoo-talk", id="forked", origin=origin.as_json())
     world.settle()
     world.signal("enough", 1, id="forked")
+    world.settle()
+    return world
+
+
+@recording("zoo-streams")
+def streams() -> World:
+    world = run_zoo("zoo-streams")
+    reseeds: list[Json] = [{"seed": 7, "name": "dice"}, {"seed": -1}, {"seed": "c0ffee"}]
+    for index, reseed in enumerate(reseeds):
+        if index != 1:
+            world.signal("go")
+        world.signal("__reseed", reseed)
+        world.settle()
+    world.signal("go")
     world.settle()
     return world

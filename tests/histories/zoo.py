@@ -315,3 +315,17 @@ async def sleeper() -> None:
     """Sleeps longer than its run may take."""
     await workflow.step("zoo.echo", "good night")
     await workflow.sleep(timedelta(hours=1))
+
+
+@orc.workflow(name="zoo-streams", signals={"go": None})
+async def streams() -> list[Any]:
+    """Numpy's streams, recorded where they stand; reseeded, one of them and all of them."""
+    coin, dice = workflow.rng("coin"), workflow.rng("dice")
+    found: list[Any] = [int(coin.integers(0, 2, dtype="uint32")), float(dice.exponential())]
+    await workflow.step("zoo.echo", "nobody draws")
+    for _ in range(3):
+        await workflow.signal("go")
+        found.append(float(dice.normal()))
+        found.append(await workflow.step("zoo.echo", float(coin.random())))
+    found.append(int(workflow.rng("late").integers(1, 1_000_000)))
+    return found

@@ -6,6 +6,7 @@ A further word of the vocabulary is one more class here: how it is drawn, and wh
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any, ClassVar, Protocol, get_args
 
 from celery import Celery
@@ -31,6 +32,7 @@ Run = Callable[[Spec], Awaitable[Any]]
 Trees = st.SearchStrategy[Spec]
 
 SIGNALS = ("a", "b")
+STREAMS = ("x", "y")
 SECONDS = st.sampled_from([0, 1, 5, 60])
 
 
@@ -104,6 +106,21 @@ class Chance:
     @staticmethod
     async def run(spec: Spec, run: Run) -> Any:
         return [str(workflow.uuid4()), workflow.random().random()]
+
+
+class Draw:
+    """Numpy's numbers, of a stream that others draw from as well; some take half a word."""
+
+    leaf: ClassVar[Trees] = st.fixed_dictionaries(
+        {"name": st.sampled_from(STREAMS), "task": st.sampled_from(sorted(TASKS))}
+    )
+
+    @staticmethod
+    async def run(spec: Spec, run: Run) -> Any:
+        rng = workflow.rng(spec["name"])
+        number = int(rng.integers(10, dtype="uint32"))
+        await workflow.step(TASKS[spec["task"]], number, retry=Retry(attempts=2))
+        return float(rng.gamma(2.0))
 
 
 class Sequence:
@@ -208,7 +225,7 @@ class Saga(Sequence):
 NODES: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
-        *(Step, Sleep, Signal, Chance),
+        *(Step, Sleep, Signal, Chance, *([Draw] if find_spec("numpy") else [])),
         *(Sequence, Gather, Group, Cancel, Shield, Timeout, Child, GoOn, Saga),
     )
 }
@@ -251,11 +268,11 @@ PROGRAMS: Trees = st.recursive(
 )
 #: A reset to the event at so many hundredths of the history.
 RESETS = st.integers(0, 99).map("reset {}".format)
-#: What people do meanwhile: after so many seconds, a signal, a request to stop, or a reset.
+#: What people do meanwhile: after so many seconds, a signal, a reseed, a request to stop, or a reset.
 PEOPLE = st.lists(
     st.tuples(
         SECONDS,
-        st.one_of(st.sampled_from([*SIGNALS, *SIGNALS, "cancel", "terminate"]), RESETS),
+        st.one_of(st.sampled_from([*SIGNALS, *SIGNALS, "reseed", "cancel", "terminate"]), RESETS),
     ),
     max_size=5,
 )

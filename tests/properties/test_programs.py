@@ -33,7 +33,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.replay import replay
 from orchestrator.testing import WorkflowEnvironment
-from tests.properties.nodes import PEOPLE, PROGRAMS, Spec, orc, program
+from tests.properties.nodes import PEOPLE, PROGRAMS, STREAMS, Spec, orc, program
 
 EXAMPLES = int(os.environ.get("ORCHESTRATOR_PROGRAMS", "400"))
 
@@ -73,6 +73,8 @@ def _do(handle: Any, what: str, number: int) -> None:
         length = len(handle.history())
         with suppress(ResetRefused):
             handle.reset(1 + length * int(what.split()[1]) // 100, despite_effects=True)
+    elif what == "reseed":
+        handle.reseed(number, None if number % 2 else STREAMS[0], id=f"reseed-{number}")
     else:
         handle.signal(what, what.upper(), id=f"signal-{number}")
 

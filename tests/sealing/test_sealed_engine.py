@@ -12,6 +12,7 @@ from orchestrator.core.events import RunStarted, StepAttemptFailed, StepComplete
 from orchestrator.core.limits import INLINE_BYTES_MAX
 from orchestrator.core.replay import replay
 from orchestrator.core.retry import Retry
+from orchestrator.core.values import loads
 from orchestrator.core.with_start import with_start
 from orchestrator.sealing.housekeeping import rotate_keys, shred
 from orchestrator.sealing.keyring import Keyring
@@ -319,3 +320,23 @@ def test_headers_and_a_start_that_goes_with_a_message_are_sealed(world: SealedWo
     started = world.events("w.1.child-1")[0]
     assert isinstance(started, RunStarted)
     assert started.headers == {"trace": SECRET}
+
+
+def test_where_streams_stand_is_readable_and_what_a_reseed_brought_is_not() -> None:
+    pytest.importorskip("numpy", reason="numpy is not installed")
+
+    async def draws() -> float:
+        rng = workflow.rng("luck")
+        await workflow.signal("go")
+        return float(rng.random())
+
+    world = SealedWorld(draws)
+    key = world.start("draws")
+    world.signal("__reseed", {"seed": 0xC0FFEE})
+    world.signal("go")
+    world.settle()
+    assert world.status() == "completed"
+    stored = [loads(event.data) for event in world.plain.read_history(key)]
+    (drawn,) = (one for one in stored if isinstance(one, dict) and one["type"] == "GeneratorDrawn")
+    assert drawn.keys() == {"type", "at_ms", "name", "words", "digest"}
+    assert str(0xC0FFEE) not in events_stored(world, key)

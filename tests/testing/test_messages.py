@@ -1,5 +1,6 @@
-"""Updates and runs that go on, in a test's own engine."""
+"""Updates, reseeds and runs that go on, in a test's own engine."""
 
+import pytest
 from celery import Celery
 
 from orchestrator import Orchestrator, workflow
@@ -24,6 +25,28 @@ async def counter(total: int = 0) -> int:
     if total >= 60:
         return total
     workflow.continue_as_new(total + sum(told))
+
+
+@orc.workflow(signals={"go": None})
+async def walk() -> list[float]:
+    """Draw twice, with a wait in between."""
+    rng = workflow.rng("walk")
+    drawn = [float(rng.random())]
+    await workflow.signal("go")
+    return [*drawn, float(rng.random())]
+
+
+def test_a_reseed_repeats_what_a_test_has_seen() -> None:
+    pytest.importorskip("numpy", reason="numpy is not installed")
+    seen = []
+    seeds: list[int | str] = [7, 7, "8"]
+    with WorkflowEnvironment(orc, replay_every_turn=True) as env:
+        for number, seed in enumerate(seeds):
+            handle = env.start(walk, id=f"walk-{number}")
+            handle.reseed(seed)
+            handle.signal("go")
+            seen.append(handle.result()[1])
+    assert seen[0] == seen[1] != seen[2]
 
 
 def test_updates_are_answered_and_runs_go_on_under_the_tests_clock() -> None:

@@ -169,8 +169,7 @@ def in_words(plan: ResetPlan) -> str:
     if plan.problem:
         return f"refused: {plan.problem}"
     return (
-        f"keeps {plan.kept} events; {len(plan.lost)} steps behind them are dropped; "
-        f"{plan.signals} signals came later"
+        f"events kept: {plan.kept}; steps dropped: {len(plan.lost)}; later signals: {plan.signals}"
     )
 
 

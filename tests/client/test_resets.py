@@ -224,7 +224,7 @@ def test_reset_as_it_is_typed(env: Env, typed: Type) -> None:
     looked = typed("reset", "w", "--event-id", "1", "--dry-run")
     assert looked.exit_code == 0
     assert looked.stdout == (
-        "w run 1, event 1: keeps 0 events; 1 steps behind them are dropped; 0 signals came later\n"
+        "w run 1, event 1: events kept: 0; steps dropped: 1; later signals: 0\n"
         "  event 2: step 1 shop.price\n"
     )
     done = typed("reset", "w", "--before-step", "shop.price", "--reason", "again", "--by", "bo")
@@ -281,7 +281,7 @@ def test_batch_as_it_is_typed(env: Env, typed: Type) -> None:
     batch = ("batch", "reset", "--filter", "lot = '7'", "--event-id", "1")
     looked = typed(*batch, "--dry-run")
     assert looked.stdout.splitlines()[0] == "2 runs match"
-    assert "w-1 run 1, running: keeps 0 events" in looked.stdout
+    assert "w-1 run 1, running: events kept: 0" in looked.stdout
     assert "w-2 run 1, running: refused: behind event 0" in looked.stdout
     done = typed(*batch, "--yes")
     assert done.exit_code == 1

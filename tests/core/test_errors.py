@@ -26,6 +26,7 @@ ERRORS: list[BaseException] = [
     errors.RunExists("w-1", 1, "running"),
     errors.DuplicateRun("w-1", 1, "completed", "reject_duplicate"),
     errors.RunClosed("w-1", 1, "completed"),
+    errors.ResetRefused("w-1 run 1: there is no event 99: the history has 7"),
     errors.StepClosed("w-1", 1, 3, 2),
     errors.HistoryFileError("histories/w-1.1.jsonl", 3, "is not JSON"),
     errors.ForbiddenInWorkflow("time.time()", "use workflow.now()"),

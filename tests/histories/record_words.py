@@ -97,7 +97,8 @@ def sleeper() -> World:
 
 def _talked() -> World:
     world = run_zoo("zoo-talk")
-    for name, payload in (("nudge", "a"), ("nudge", "b"), ("say", {"text": "bye"})):
+    said: list[tuple[str, Json]] = [("nudge", "a"), ("nudge", "b"), ("say", {"text": "bye"})]
+    for name, payload in said:
         world.signal(name, payload)
         world.settle()
     return world

@@ -268,7 +268,7 @@ PROGRAMS: Trees = st.recursive(
 )
 #: A reset to the event at so many hundredths of the history.
 RESETS = st.integers(0, 99).map("reset {}".format)
-#: What people do meanwhile: after so many seconds, a signal, a reseed, a request to stop, or a reset.
+#: What people do meanwhile, after so many seconds: a signal, a reseed, a request to stop, a reset.
 PEOPLE = st.lists(
     st.tuples(
         SECONDS,

@@ -194,7 +194,7 @@ def check(cut: Cut, *, is_fork: bool, despite_effects: bool) -> None:
     _check_prefix(cut)
     if despite_effects:
         return
-    undone = [*_tasks(cut.kept, _undone(cut.dropped) - _ordered(cut.dropped))]
+    undone = [*_tasks(cut.kept, _undone(cut.dropped))]
     if undone:
         _refuse(
             f"{_in_words(undone)}, which is kept, was undone since, or is being undone",
@@ -284,10 +284,6 @@ def _undone(events: Sequence[e.Event]) -> set[int]:
         for event in events
         if isinstance(event, e.StepScheduled) and event.compensates is not None
     }
-
-
-def _ordered(events: Sequence[e.Event]) -> set[int]:
-    return {event.step for event in events if isinstance(event, e.StepScheduled)}
 
 
 def _obligations(kept: Sequence[e.Event]) -> set[int]:

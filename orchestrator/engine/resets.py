@@ -167,7 +167,7 @@ class Resets:
                     draft.hold(entry)
                 elif entry.is_cancel_requested:
                     self._attempts.cancel(entry.scheduled.step)
-            elif entry.state is StepState.BACKOFF and not entry.is_paused:
+            elif entry.state is StepState.BACKOFF:
                 timer = draft.timer(TimerKind.RETRY, entry.scheduled.step, entry.attempt)
                 draft.set_timer(timer, turn.at_ms)
         for number, due_at_ms in turn.ledger.timers.items():

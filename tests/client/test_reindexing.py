@@ -54,13 +54,14 @@ def world() -> World:
     attributes: dict[str, Json] = {"customer": "cy"}
     made.start("goes_on", id="continued", search_attributes=attributes)
     made.start("fails", id="retried", search_attributes=attributes, retry=retry)
-    for workflow_id in ("waits", "completed", "failed", "cancelled", "terminated"):
+    for workflow_id in ("waits", "completed", "failed", "cancelled", "terminated", "reset"):
         made.store.start(workflow_id, request_id=f"r-{workflow_id}", body=BODY)
     made.settle()
     made.signal("go", id="completed", payload=False)
     made.signal("go", id="failed", payload=True)
     made.post(Kind.CANCEL, {"reason": "x", "request_id": "c"}, id="cancelled")
     made.post(Kind.TERMINATE, {"reason": "y", "request_id": "t"}, id="terminated")
+    made.post(Kind.RESET, {"run": 1, "event": 2, "request_id": "s"}, id="reset")
     made.settle()
     made.advance(5)
     made.store.start("failed", request_id="again", body=BODY)
@@ -90,7 +91,7 @@ def test_indexes_come_back_as_they_were(world: World) -> None:
         part.indexes.clear()
     for _ in range(2):
         report = reindex(world.store)
-        assert (report.done, report.failed) == (11, [])
+        assert (report.done, report.failed) == (13, [])
         assert indexes(world.store) == before
         assert all_rows(world.store) == rows
 
@@ -153,7 +154,7 @@ def test_history_that_cannot_be_read_is_told_and_stops_nothing(world: World) -> 
     log = part.logs[RunKey(workflow_id="waits", run=1)]
     log[1] = replace(log[1], data=b'{"type":"FromTheFuture","at_ms":1}')
     report = reindex(world.store)
-    assert report.done == 10
+    assert report.done == 12
     (reason,) = report.failed
     assert reason.startswith("waits run 1: its history cannot be read: unknown event type")
 

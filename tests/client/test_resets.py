@@ -118,6 +118,18 @@ def test_open_run_is_reset_and_the_handle_is_the_next_run_s(env: Env) -> None:
     assert again.verify()
 
 
+def test_run_that_was_reset_is_described_from_its_history_where_its_row_is_gone(env: Env) -> None:
+    first = order.start(3, id="w")
+    assert first.status() == "running"
+    first.reset(1, reason="wrong price").signal("on", 1)
+    before = first.describe()
+    for part in env._world._store._parts:
+        part.past.clear()
+    after = first.describe()
+    assert (after.status, after.goes_on, after.failure) == ("terminated", True, before.failure)
+    assert first.result() == [6, 1, "w", 2]
+
+
 def test_run_that_has_ended_goes_on_as_the_next_run(env: Env) -> None:
     first = ended(env)
     again = orc.run("w").reset(event_of(first, "SignalReceived"))

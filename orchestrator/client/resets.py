@@ -236,6 +236,8 @@ async def _look(session: Session, target: Target, options: ResetOptions) -> _Sou
     try:
         if not events:
             raise ResetRefused("it has not begun")
+        if any(one.is_blank for one in stored):
+            raise ResetRefused("it is sealed, and no key here opens it; was it shredded?")
         event = options.at if isinstance(options.at, int) else event_before(events, options.at)
         cut = cut_at(events, event)
     except ResetRefused as error:

@@ -1,6 +1,7 @@
 """What starts, signals and stops make of a run: inputs, or notes that say why not."""
 
 import platform
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from orchestrator.engine.deadlines import set_deadline
 from orchestrator.engine.externals import Externals
 from orchestrator.engine.turn import Turn
 from orchestrator.engine.visible import fields_of_started
+
+_SEED = re.compile("[0-9a-f]{1,32}")
 
 
 class Mail:
@@ -47,7 +50,7 @@ class Mail:
             is_pinned=named is not None,
             args=args,
             kwargs=kwargs,
-            seed=str(body.get("seed") or f"{self._turn.tools.rng.getrandbits(128):032x}"),
+            seed=self._seed(body),
             flags=list(FLAGS),
             fingerprint=definition.fingerprint if definition else "",
             engine=self._turn.tools.engine_version,
@@ -73,6 +76,13 @@ class Mail:
         self._turn.inputs.extend(carried_in(body, at_ms))
         if "continued_from" in body:
             self._turn.draft.fields["start"] = ""
+
+    def _seed(self, body: Mapping[str, Json]) -> str:
+        """Return the seed of the run that this one goes on from, or a new one."""
+        seed = body.get("seed")
+        if isinstance(seed, str) and _SEED.fullmatch(seed):
+            return seed
+        return f"{self._turn.tools.rng.getrandbits(128):032x}"
 
     def signal(self, body: Mapping[str, Json]) -> None:
         """A signal: signal, signal_id, payload; or rejected, with what was wrong at the door."""

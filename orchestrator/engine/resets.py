@@ -104,6 +104,8 @@ class Resets:
         source = turn.tools.read_history(RunKey(workflow_id=origin.id, run=origin.run))
         try:
             cut = changed(cut_at(_decoded(source), origin.event), origin.changed)
+            if any(one.is_blank for one in source):
+                raise ResetRefused("it was sealed, and no key opens it")
             if source[origin.event - 1].head != origin.head:
                 raise ResetRefused(f"its event {origin.event} has another head")
         except ResetRefused as error:

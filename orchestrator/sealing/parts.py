@@ -27,6 +27,7 @@ CLEAR = frozenset(
         *("patch", "activation", "deprecated", "is_late", "is_pinned", "side_effect"),
         "announced",
         *("run_timeout_ms", "execution_deadline_at_ms", "said", "is_withdrawn", "retry"),
+        *("event", "stood_still_ms"),
         *("permit", "key", "limit", "per_ms", "fence", "go_at_ms"),
         # What runs are searched by, which has to be readable.
         *("search_attributes", "attributes"),
@@ -111,15 +112,18 @@ def seal_event(data: bytes, codec: PayloadCodec, scope: str) -> bytes:
     return canonical(seal(_object(data), lambda name: name not in CLEAR, codec, scope))
 
 
-def unseal_event(data: bytes, codec: PayloadCodec) -> bytes:
-    """Return the bytes of an event as it was recorded; blank where no key opens it."""
+def unseal_event(data: bytes, codec: PayloadCodec) -> tuple[bytes, bool]:
+    """Return the bytes of an event as it was recorded, and whether a key was missing for that.
+
+    Without its key an event is blank.
+    """
     event = _object(data)
     if not is_sealed(event):
-        return data
+        return data, False
     try:
-        return canonical(unseal(event, codec))
+        return canonical(unseal(event, codec)), False
     except PayloadSealed:
-        return canonical(blank(event))
+        return canonical(blank(event)), True
 
 
 def seal_body(body: Mapping[str, Json], codec: PayloadCodec, scope: str) -> dict[str, Json]:

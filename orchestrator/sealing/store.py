@@ -190,8 +190,10 @@ class SealedStore:
         logger.error("%s %s for %s stays where it is: %s", kind.value, entry_id, workflow_id, error)
 
     def _opened_event(self, event: StoredEvent) -> StoredEvent:
-        opened = parts.unseal_event(event.data, self._codec)
-        return event if opened is event.data else replace(event, data=opened, chained=event.data)
+        opened, is_blank = parts.unseal_event(event.data, self._codec)
+        if opened is event.data:
+            return event
+        return replace(event, data=opened, chained=event.data, is_blank=is_blank)
 
     def _opened_row(self, row: Mapping[str, str]) -> dict[str, str]:
         opened = dict(row)

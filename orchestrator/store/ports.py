@@ -162,13 +162,14 @@ class StoredEvent:
     """One event as it lies: number, canonical bytes, and the chain's head after it.
 
     `chained` are the bytes that the head is about where they are not `data` itself: whoever opened
-    a sealed event leaves them there.
+    a sealed event leaves them there.  It `is_blank` if no key opened it.
     """
 
     seq: int
     data: bytes
     head: str
     chained: bytes | None = None
+    is_blank: bool = False
 
     @property
     def recorded(self) -> bytes:

@@ -11,6 +11,7 @@ from orchestrator.core.errors import ApplicationError, PayloadSealed, RunNotFoun
 from orchestrator.core.events import RunStarted, StepAttemptFailed, StepCompleted
 from orchestrator.core.limits import INLINE_BYTES_MAX
 from orchestrator.core.replay import replay
+from orchestrator.core.resetting import Origin
 from orchestrator.core.retry import Retry
 from orchestrator.core.values import loads
 from orchestrator.core.with_start import with_start
@@ -340,3 +341,40 @@ def test_where_streams_stand_is_readable_and_what_a_reseed_brought_is_not() -> N
     (drawn,) = (one for one in stored if isinstance(one, dict) and one["type"] == "GeneratorDrawn")
     assert drawn.keys() == {"type", "at_ms", "name", "words", "digest"}
     assert str(0xC0FFEE) not in events_stored(world, key)
+
+
+def test_copied_history_is_sealed_for_its_own_run_and_a_shredded_one_is_no_origin(
+    world: SealedWorld,
+) -> None:
+    async def told(card: str) -> str:
+        charged = await workflow.step("charge", card, retry=Retry(attempts=2))
+        return f"{charged} {await workflow.signal('told')}"
+
+    world.deploy(told)
+    world.start("told", SECRET)
+    world.settle()
+    world.advance(60_000)
+    world.settle()
+    world.signal("told", f"told {SECRET}")
+    world.settle()
+    for event in (6, 1):
+        world.start("told", id=f"fork-{event}", **origin_of(world, event))
+    world.settle()
+    world.advance(60_000)
+    world.settle()
+    assert not world.is_readable()
+    expected = f"charged {SECRET} told {SECRET}"
+    assert [world.result(f"fork-{event}") for event in (6, 1)] == [expected] * 2
+    shred(world.store, world.blobs, world.codec, "w", 0)
+    assert world.result("fork-6") == expected, "it has all of it under its own key"
+    world.start("told", id="late", **origin_of(world, 6))
+    world.settle()
+    assert world.status("late") == "terminated"
+    assert "no key opens it" in world.row("late")["failure"]
+
+
+def origin_of(world: SealedWorld, event: int) -> dict[str, Any]:
+    """Return what a start says that goes on from "w"."""
+    head = world.store.read_history(RunKey(workflow_id="w", run=1))[event - 1].head
+    origin = Origin(id="w", run=1, event=event, head=head, signals=True)
+    return {"origin": origin.as_json()}

@@ -255,7 +255,7 @@ class Execution(Orders):
 
     def _start(self, event: RunStarted) -> None:
         definition = self.definition
-        self.seed = event.seed
+        self.started, self.seed = event, event.seed
         self.random = randomness.stream(event.seed)
         if event.is_withdrawn:
             return

@@ -6,6 +6,7 @@ from typing import Any
 
 from orchestrator.core import events as e
 from orchestrator.core.deadlines import timeouts_in
+from orchestrator.core.last_ends import last_ends_in
 from orchestrator.core.run_retry import attempt_in
 from orchestrator.core.values import Json
 from orchestrator.core.versions import to_start
@@ -63,6 +64,7 @@ class Mail:
             scheduled=scheduled if isinstance(scheduled, dict) else {},
             **timeouts_in(body, at_ms),
             **attempt_in(body),
+            **last_ends_in(body),
             headers=_object_in(body, "headers"),
             is_withdrawn=body.get("withdrawn") is True,
         )

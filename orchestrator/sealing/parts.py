@@ -25,6 +25,7 @@ CLEAR = frozenset(
         *("signal", "signal_id", "update", "update_id", "name", "scheme", "probe", "seed"),
         *("patch", "activation", "deprecated", "is_late", "is_pinned", "side_effect"),
         "announced",
+        "has_last_result",
         *("run_timeout_ms", "execution_deadline_at_ms", "said", "is_withdrawn", "retry"),
         *("permit", "key", "limit", "per_ms", "fence", "go_at_ms"),
         # What runs are searched by, which has to be readable.
@@ -48,6 +49,7 @@ _BLANKS: dict[str, Json] = {
     "details": "",
     "memo": {},
     "headers": {},
+    "last_failure": {},
     "args": [],
     "kwargs": {},
     "failure": {"type": "PayloadSealed", "message": "(sealed: the key is not to be had)"},

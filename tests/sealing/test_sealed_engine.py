@@ -6,16 +6,20 @@ from typing import Any
 import pytest
 
 from orchestrator import workflow
+from orchestrator.client.schedules import schedule_definition
 from orchestrator.client.verifying import verify_chain
 from orchestrator.core.errors import ApplicationError, PayloadSealed, RunNotFound, UsageError
 from orchestrator.core.events import RunStarted, StepAttemptFailed, StepCompleted
 from orchestrator.core.limits import INLINE_BYTES_MAX
 from orchestrator.core.replay import replay
 from orchestrator.core.retry import Retry
+from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.core.with_start import with_start
+from orchestrator.payloads import PydanticCodec
 from orchestrator.sealing.housekeeping import rotate_keys, shred
 from orchestrator.sealing.keyring import Keyring
 from orchestrator.store.ports import Kind, RunKey
+from tests.engine.test_schedules import ID, made, minutes, started_ids
 from tests.sealing.sealed_world import SECRET, SealedWorld, keyring
 
 
@@ -38,6 +42,20 @@ async def guarded(text: str) -> str:
 
 async def failing(card: str) -> None:
     raise ApplicationError(f"{card} is refused", "Refused", details={"card": card})
+
+
+async def ends() -> str:
+    known = str(workflow.last_completion_result() or "")
+    await workflow.signal("end")
+    assert known in ("", SECRET * INLINE_BYTES_MAX)
+    return SECRET * INLINE_BYTES_MAX
+
+
+async def reader() -> list[int]:
+    child = await workflow.child("ends")
+    other = await workflow.external("far").result()
+    await workflow.signal("end")
+    return [len(child), len(other)]
 
 
 @pytest.fixture
@@ -179,6 +197,53 @@ def test_blobs_of_a_shredded_run_are_deleted(world: SealedWorld) -> None:
     assert world.stored_blobs.values
     assert shred(world.store, world.blobs, world.codec, "w", 0).blobs >= 1
     assert not world.stored_blobs.values
+
+
+def test_what_a_run_got_from_others_stays_when_those_are_shredded(world: SealedWorld) -> None:
+    world.deploy(reader, ends)
+    world.start("ends", id="far")
+    world.start("reader")
+    world.settle()
+    for other in ("w.1.child-1", "far"):
+        world.signal("end", id=other)
+    world.settle()
+    for other in ("w.1.child-1", "far"):
+        shred(world.store, world.blobs, world.codec, other, 0)
+    world.restart()
+    world.signal("end")
+    world.settle()
+    assert world.result() == [len(SECRET) * INLINE_BYTES_MAX] * 2
+
+
+def test_last_result_is_sealed_and_stays_when_the_runs_before_are_shredded(
+    world: SealedWorld,
+) -> None:
+    world.deploy(ends, schedule_definition(PydanticCodec()))
+    world.start(SCHEDULE_TYPE, "s", made("ends").as_json(PydanticCodec()), id=ID)
+    world.settle()
+    for _ in range(3):
+        minutes(world, 1)
+        assert not world.is_readable()
+        world.signal("end", id=started_ids(world)[-1])
+        world.settle()
+        for done in started_ids(world)[:-1]:
+            shred(world.store, world.blobs, world.codec, done, 0)
+    minutes(world, 1)
+    run_id = started_ids(world)[-1]
+    shred(world.store, world.blobs, world.codec, started_ids(world)[-2], 0)
+    world.restart()
+    world.signal("end", id=run_id)
+    world.settle()
+    assert world.status(run_id) == "completed"
+    minutes(world, 1)
+    assert len(started_ids(world)) == 5
+    started = world.events(run_id)[0]
+    assert isinstance(started, RunStarted)
+    assert started.has_last_result
+    shred(world.store, world.blobs, world.codec, run_id, 0)
+    blank = world.events(run_id)[0]
+    assert isinstance(blank, RunStarted)
+    assert (blank.last_result, blank.last_failure) == (None, {})
 
 
 def test_open_run_is_not_shredded(world: SealedWorld) -> None:

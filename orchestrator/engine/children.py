@@ -80,6 +80,7 @@ class Children:
             return
         body: dict[str, Json] = {
             "child": parent["child"],
+            "for_run": parent["run"],
             "run": self._turn.key.run,
             "status": status,
         }

@@ -54,7 +54,7 @@ def asker_in(body: Mapping[str, Json]) -> dict[str, Json]:
 def answer_to(asker: Mapping[str, Json], body: Mapping[str, Json]) -> Letter:
     """Return the letter that answers `asker`."""
     workflow_id, run = str(asker["workflow"]), int(str(asker["run"]))
-    told = {**body, "external": asker["external"]}
+    told = {**body, "external": asker["external"], "for_run": run}
     return Letter(kind=Kind.EXTERNAL, workflow_id=workflow_id, run=run, body=told)
 
 

@@ -33,7 +33,7 @@ CLEAR = frozenset(
     }
 )
 #: Of bodies of inbox entries, letters and outcomes, beside those.
-CLEAR_IN_BODIES = CLEAR | {"query", "reply_to", "deadline_ms", "status", "asker"}
+CLEAR_IN_BODIES = CLEAR | {"query", "reply_to", "deadline_ms", "status", "asker", "for_run"}
 #: Of a run's row, each a JSON text.
 ROW_PARTS = ("state", "result", "failure", "memo", "summary", "details", "current_details")
 

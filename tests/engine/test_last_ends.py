@@ -1,5 +1,6 @@
 """LE1 to LE4: a run knows the last result of its schedule, and the failure just before it."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -9,14 +10,14 @@ from orchestrator import workflow
 from orchestrator.client.schedules import schedule_definition
 from orchestrator.core import events as e
 from orchestrator.core.blobs import find_blob_ref
-from orchestrator.core.errors import ApplicationError
+from orchestrator.core.errors import ApplicationError, ExternalWorkflowError
 from orchestrator.core.limits import INLINE_BYTES_MAX, LAST_FAILURE_BYTES_MAX
 from orchestrator.core.replay import replay
 from orchestrator.core.retry import Retry
 from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.core.values import Json, loads
 from orchestrator.payloads import PydanticCodec
-from tests.engine.test_schedules import ID, made, minutes, started_ids, state
+from tests.engine.test_schedules import ID, made, minutes, started_ids, state, tell
 from tests.engine.world import World
 
 
@@ -62,6 +63,14 @@ async def stubborn() -> Any:
     if workflow.info().attempt < 3:
         raise ApplicationError(f"attempt {workflow.info().attempt}")
     return known()
+
+
+async def family(part: int = 1) -> None:
+    if part == 1:
+        await workflow.child("told", id="child")
+        with suppress(ExternalWorkflowError):
+            await workflow.external("other").result()
+        workflow.continue_as_new(2)
 
 
 def scheduled(name: str = "told", **policy: Any) -> World:
@@ -259,3 +268,28 @@ def test_run_that_goes_on_as_new_knows_what_the_run_before_it_knew() -> None:
     end(world, run_id, "completes", 2)
     minutes(world, 1)
     assert said(world, started_ids(world)[-1]) == [True, 2, None]
+
+
+def test_what_a_run_hears_of_others_is_not_what_the_run_after_it_is_told() -> None:
+    world = World(told, family)
+    world.start("told", id="other")
+    world.start("family")
+    world.settle()
+    for run_id, how in (("child", "completes"), ("other", "fails")):
+        end(world, run_id, how, "theirs")
+    assert world.names()[-1] == "RunContinuedAsNew"
+    assert said(world, "w", 2) == [False, None, None]
+
+
+def test_run_left_open_that_is_asked_to_stop_has_not_completed_by_hearing_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orchestrator.core.schedule.HISTORY_EVENTS_SUGGESTED", 8)
+    world = scheduled()
+    minutes(world, 120)
+    (running,) = state(world)["running"]
+    config = made("told", overlap="cancel_other").as_json(PydanticCodec())
+    tell(world, "update", schedule=config)
+    minutes(world, 1)
+    assert world.status(running) == "cancelled"
+    assert said(world, state(world)["running"][0]) == [False, None, None]

@@ -240,8 +240,21 @@ def test_last_result_is_sealed_and_stays_when_the_runs_before_are_shredded(
     started = world.events(run_id)[0]
     assert isinstance(started, RunStarted)
     assert started.has_last_result
-    shred(world.store, world.blobs, world.codec, run_id, 0)
-    blank = world.events(run_id)[0]
+
+
+def test_failure_that_a_run_was_told_of_is_sealed_and_blank_once_it_is_shredded(
+    world: SealedWorld,
+) -> None:
+    world.start("failing", SECRET, retry=Retry(attempts=2).as_json())
+    for _ in range(3):
+        world.settle()
+        assert not world.is_readable()
+        world.advance(60_000)
+    told = world.events("w", 2)[0]
+    assert isinstance(told, RunStarted)
+    assert told.last_failure["message"] == f"{SECRET} is refused"
+    shred(world.store, world.blobs, world.codec, "w", 2)
+    blank = world.events("w", 2)[0]
     assert isinstance(blank, RunStarted)
     assert (blank.last_result, blank.last_failure) == (None, {})
 

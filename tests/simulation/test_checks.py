@@ -15,6 +15,7 @@ from orchestrator.core.compensation import SagaRecord
 from orchestrator.core.events import RunFailed, StepCompleted
 from orchestrator.core.last_ends import LastEnds
 from orchestrator.core.ledger import Ledger
+from orchestrator.core.run_retry import attempt_in
 from orchestrator.engine import chains, mail, undelivered
 from orchestrator.engine.attempts import Attempts
 from orchestrator.engine.chains import Forwarding
@@ -190,10 +191,8 @@ def attempts_are_not_counted(patch: pytest.MonkeyPatch) -> None:
 
 
 def attempts_lose_their_policy(patch: pytest.MonkeyPatch) -> None:
-    found = mail.attempt_in
-
     def forgetful(body: Any) -> dict[str, Any]:
-        return {"attempt": body["attempt"]} if "attempt" in body else found(body)
+        return {"attempt": body["attempt"]} if "attempt" in body else attempt_in(body)
 
     patch.setattr(mail, "attempt_in", forgetful)
 

@@ -38,6 +38,11 @@ from orchestrator.core.external_handle import (
     get_external_workflow_handle,
 )
 from orchestrator.core.fan_out import map_step as map
+from orchestrator.core.last_ends_face import (
+    has_last_completion_result,
+    last_completion_result,
+    last_failure,
+)
 from orchestrator.core.loop import WorkflowLoop
 from orchestrator.core.permit_face import mutex, rate_limit, semaphore
 from orchestrator.core.run_info import RunInfo
@@ -65,7 +70,10 @@ __all__ = [
     "deprecate_patch",
     "external",
     "get_external_workflow_handle",
+    "has_last_completion_result",
     "info",
+    "last_completion_result",
+    "last_failure",
     "logger",
     "map",
     "mutex",

@@ -80,6 +80,10 @@ class RunStarted(Event):
     #: {} or `Retry.as_json`, and which attempt this run is; see `core.run_retry`.
     retry: dict[str, Json] = field(default_factory=dict)
     attempt: int = 1
+    #: See `core.last_ends`.  A large result is a reference, as in `StepCompleted`.
+    has_last_result: bool = False
+    last_result: Json = None
+    last_failure: dict[str, Json] = field(default_factory=dict)
     headers: dict[str, Json] = field(default_factory=dict)  #: see `core.interceptors`
 
 

@@ -235,7 +235,7 @@ class Execution(Orders):
 
     def _start(self, event: RunStarted) -> None:
         definition = self.definition
-        self.seed = event.seed
+        self.started, self.seed = event, event.seed
         self.random = randomness.stream(event.seed)
         self.flags = frozenset(event.flags)
         self.streams.begin(event.seed, is_recorded=STREAMS in self.flags)

@@ -11,6 +11,8 @@ import unicodedata
 from orchestrator.core.errors import InvalidWorkflowId
 from orchestrator.core.limits import WORKFLOW_ID_CHARS_MAX
 
+#: The workflow type of schedules; see `core.schedule`.
+SCHEDULE_TYPE = "orc-schedule"
 #: Controls, invisible format characters, surrogates, and the three kinds of separators.
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp"})
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.core import events as e
 from orchestrator.core.deadlines import moved
+from orchestrator.core.ids import SCHEDULE_TYPE
+from orchestrator.core.last_ends import LastEnds
 from orchestrator.core.options import StepOptions
 from orchestrator.core.search_attributes import merged
 from orchestrator.core.states import (
@@ -120,6 +122,8 @@ class Ledger:
     last_step: int = 0
     #: Where the history was copied: the last step of each copied part, and the run that ordered it.
     copied: list[tuple[int, str]] = field(default_factory=list)
+    #: What the next run is told: of a schedule, or of this id.
+    last_ends: LastEnds = field(default_factory=LastEnds)
 
     @property
     def has_obligations(self) -> bool:
@@ -140,6 +144,10 @@ class Ledger:
     def status(self) -> str:
         """The run's status for people: its state, or "blocked" while it rests."""
         return "blocked" if self.blocked and not self.is_closed else self.state.value
+
+    @property
+    def _is_schedule(self) -> bool:
+        return self.started is not None and self.started.workflow == SCHEDULE_TYPE
 
     def knows(self, body: Mapping[str, Json]) -> bool:
         """Return whether a message of this id has its event: a signal, an update, a request."""
@@ -168,6 +176,7 @@ class Ledger:
                 self.seen.update(event.seen)
                 self.watchers.extend(event.watchers)
                 self.search_attributes, self.memo = event.search_attributes, event.memo
+                self.last_ends = LastEnds.of(event)
                 self._move(RunFact.STARTED)
             case e.StepScheduled():
                 options = StepOptions.from_json(event.options)
@@ -221,7 +230,9 @@ class Ledger:
             case e.ChildStarted():
                 self.children[event.child].run = event.run
             case e.ChildCompleted() | e.ChildFailed():
-                self.children.pop(event.child, None)
+                child = self.children.pop(event.child, None)
+                if child is not None and child.scheduled.scheduled:
+                    self.last_ends = self.last_ends.after(event)
             case e.TimerStarted():
                 self.timers[event.timer] = event.due_at_ms
             case e.TimerFired() | e.TimerCancelled():
@@ -236,7 +247,10 @@ class Ledger:
             case e.ExternalSignalSent() | e.ExternalCancelSent() | e.ExternalResultAwaited():
                 self.externals[event.external] = event
             case e.ExternalCompleted() | e.ExternalFailed():
-                self.externals.pop(event.external, None)
+                asked = self.externals.pop(event.external, None)
+                # So a schedule awaits the runs that were open when it went on as new.
+                if isinstance(asked, e.ExternalResultAwaited) and self._is_schedule:
+                    self.last_ends = self.last_ends.after(event)
             case e.PermitRequested():
                 self.permits[event.permit] = PermitEntry(event)
             case e.PermitGranted():

@@ -17,11 +17,13 @@ PAYLOAD_BYTES_MAX = 256 * 1024
 INLINE_BYTES_MAX = 64 * 1024
 #: A larger result fails the step: memory of worker and orchestrator holds it whole.
 BLOB_BYTES_MAX = 64 * 1024 * 1024
-#: Encoded size of one event: a payload and its frame.
-EVENT_BYTES_MAX = 2 * PAYLOAD_BYTES_MAX
+#: Encoded size of one event: the largest is a start with all that it may carry; see below.
+EVENT_BYTES_MAX = 3 * PAYLOAD_BYTES_MAX
 #: Characters of a failure's message and of its traceback that history keeps (the tail of it).
 FAILURE_MESSAGE_CHARS_MAX = 4_000
 FAILURE_TRACEBACK_CHARS_MAX = 16_000
+#: The failure of an earlier run that a start carries; beyond, its details and causes are left out.
+LAST_FAILURE_BYTES_MAX = 64 * 1024
 #: Depth of a chain of causes that a failure records.
 FAILURE_CAUSES_MAX = 5
 
@@ -192,6 +194,8 @@ assert (
     + DETAILS_BYTES_MAX
     + CARRIED_SIGNAL_IDS_MAX * 19
     + HEADERS_BYTES_MAX
+    + INLINE_BYTES_MAX  # the last result
+    + LAST_FAILURE_BYTES_MAX
     < EVENT_BYTES_MAX
 ), "a start with all that it may carry is one event"
 assert SUMMARY_BYTES_MAX < DETAILS_BYTES_MAX < PAYLOAD_BYTES_MAX

@@ -20,6 +20,7 @@ from orchestrator.core.events import (
     ChildScheduled,
     ChildStarted,
     Command,
+    RunStarted,
     ScheduleTimesComputed,
     ScheduleTimesRequested,
     StepCancelRequested,
@@ -43,6 +44,8 @@ class Orders:
     definition: WorkflowDefinition
     info: RunInfo
     externals: Externals
+    #: The first event, once it is applied.
+    started: RunStarted
 
     def __init__(self, *, salt: int, replaying: bool) -> None:
         self.replaying = replaying

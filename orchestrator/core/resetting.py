@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from orchestrator.core import events as e
 from orchestrator.core.errors import ResetRefused
 from orchestrator.core.failure import Failure
+from orchestrator.core.last_ends import LastEnds
 from orchestrator.core.ledger import Ledger
 from orchestrator.core.limits import COPIED_BYTES_MAX
 from orchestrator.core.values import Json
@@ -151,6 +152,7 @@ def start_of(started: e.RunStarted) -> dict[str, Json]:
         "run_timeout_ms": started.run_timeout_ms,
     }
     begins: dict[str, Json] = {name: value for name, value in said.items() if value}
+    begins |= LastEnds.of(started).as_body()
     if started.is_pinned:
         begins["version"] = started.version
     if started.execution_deadline_at_ms:

@@ -10,6 +10,8 @@ SC4  An instant leads to a start, waits in the buffer, or is counted: as missed 
 SC5  Before its history grows long it goes on as new, between two requests for instants: what it
      counts, what waits and which of its runs are open goes over, and those are awaited as any run
      awaits another.
+SC6  A run that it starts is told how the runs before it ended: see `core.last_ends`.  Its code has
+     no part in that; the engine hands on what the ledger says.
 """
 
 import asyncio
@@ -25,11 +27,11 @@ from orchestrator.core.errors import ExternalWorkflowError
 from orchestrator.core.events import ChildFailed
 from orchestrator.core.execution import Execution
 from orchestrator.core.external_handle import external
+from orchestrator.core.ids import SCHEDULE_TYPE as SCHEDULE_TYPE
 from orchestrator.core.limits import HISTORY_EVENTS_SUGGESTED, SCHEDULE_BUFFER_MAX
 from orchestrator.core.signals import on_signal
 
-#: The workflow type, what its ids begin with, and the signal that carries its commands.
-SCHEDULE_TYPE = "orc-schedule"
+#: What the ids of schedules begin with, and the signal that carries their commands.
 SCHEDULE_PREFIX = "orc-schedule:"
 SCHEDULE_SIGNAL = "command"
 OVERLAPS = ("skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all")

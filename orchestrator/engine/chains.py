@@ -15,10 +15,12 @@ from orchestrator.core.deadlines import timeouts_left
 from orchestrator.core.errors import ActivationFailed
 from orchestrator.core.events import SignalReceived
 from orchestrator.core.execution import Execution
+from orchestrator.core.last_ends import LastEnds
 from orchestrator.core.limits import CARRIED_BYTES_MAX, CARRIED_SIGNAL_IDS_MAX, EVENT_BYTES_MAX
 from orchestrator.core.resetting import Origin, start_of
 from orchestrator.core.run_retry import with_next_attempt
 from orchestrator.core.values import Json, canonical
+from orchestrator.engine.endings import handed_on
 from orchestrator.engine.turn import Turn
 from orchestrator.store.ports import InboxEntry, Kind, NextRun, OwnerStore, RunKey, TimerKind
 
@@ -68,11 +70,16 @@ def continue_run(turn: Turn, asked: e.RunContinuedAsNew, over: Sequence[e.Input]
         "args": asked.args,
         "kwargs": asked.kwargs,
     }
-    _open_next(turn, begins, over, at_ms=turn.at_ms)
+    _open_next(turn, begins, over, turn.ledger.last_ends, at_ms=turn.at_ms)
 
 
 def _open_next(
-    turn: Turn, begins: Mapping[str, Json], over: Sequence[e.Input], *, at_ms: int
+    turn: Turn,
+    begins: Mapping[str, Json],
+    over: Sequence[e.Input],
+    last: LastEnds,
+    *,
+    at_ms: int,
 ) -> None:
     """Have the commit open the next run at `at_ms`; `begins` is what its START says of its own."""
     key, started = turn.key, turn.started
@@ -85,6 +92,7 @@ def _open_next(
         "first_run": first_run,
         "seen": [*[*started.seen, *taken][-CARRIED_SIGNAL_IDS_MAX:]],
         "carried": [_as_carried(event) for event in over],
+        **handed_on(last, turn.tools.blobs),
     }
     for name, value in (
         ("search_attributes", turn.ledger.search_attributes),
@@ -132,7 +140,7 @@ def reset_run(turn: Turn, origin: Origin) -> None:
         "origin": origin.as_json(),
         "execution_deadline_at_ms": None,  # It stood still (DL3).
     }
-    _open_next(turn, begins, (), at_ms=turn.at_ms)
+    _open_next(turn, begins, (), LastEnds.of(started), at_ms=turn.at_ms)
 
 
 def retry_run(turn: Turn, failed: e.RunFailed, over: Sequence[e.Input]) -> None:
@@ -148,7 +156,8 @@ def retry_run(turn: Turn, failed: e.RunFailed, over: Sequence[e.Input]) -> None:
         begins["version"] = started.version
     if at_ms > turn.at_ms:
         begins["start_delay_ms"] = at_ms - turn.at_ms
-    _open_next(turn, begins, over, at_ms=at_ms)
+    last = turn.ledger.last_ends.failed(failed.failure)
+    _open_next(turn, begins, over, last, at_ms=at_ms)
 
 
 def _as_carried(event: e.Input) -> Json:

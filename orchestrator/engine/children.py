@@ -10,6 +10,8 @@ from types import MappingProxyType
 from orchestrator.core import events as e
 from orchestrator.core.failure import Failure
 from orchestrator.core.values import Json
+from orchestrator.engine.endings import handed_on
+from orchestrator.engine.references import own
 from orchestrator.engine.turn import Turn
 from orchestrator.store.ports import Kind, Letter
 
@@ -45,6 +47,7 @@ class Children:
         body |= ordered.said
         if ordered.scheduled:
             body["scheduled"] = ordered.scheduled
+            body |= handed_on(self._turn.ledger.last_ends, self._turn.tools.blobs)
         headers = self._turn.started.headers if ordered.headers is None else ordered.headers
         if headers:
             body["headers"] = headers
@@ -77,6 +80,7 @@ class Children:
             return
         body: dict[str, Json] = {
             "child": parent["child"],
+            "for_run": parent["run"],
             "run": self._turn.key.run,
             "status": status,
         }
@@ -108,7 +112,7 @@ class Children:
                 )
             )
         else:
-            result = body.get("result")
+            result = own(body.get("result"), self._turn.tools.blobs)
             self._turn.inputs.append(
                 e.ChildCompleted(at_ms=at_ms, child=number, run=run, result=result)
             )

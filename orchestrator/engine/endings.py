@@ -1,9 +1,14 @@
-"""How a run ended, as its row and its parent are told."""
+"""How a run ended, as its row, its parent and the runs after it are told."""
+
+from dataclasses import replace
 
 from orchestrator.core import events as e
 from orchestrator.core.failure import Failure
+from orchestrator.core.last_ends import LastEnds
 from orchestrator.core.resetting import failure_of
 from orchestrator.core.values import Json, canonical
+from orchestrator.engine.ports import BlobStore
+from orchestrator.engine.references import own
 
 
 def outcome_of(ending: e.Event) -> tuple[Json, Failure | None]:
@@ -30,3 +35,12 @@ def fields_of_end(at_ms: int, result: Json, failure: Failure | None) -> dict[str
     else:
         told = {"failure": canonical(failure.as_json()).decode()}
     return {"closed_at_ms": str(at_ms), **told}
+
+
+def handed_on(last: LastEnds, blobs: BlobStore) -> dict[str, Json]:
+    """Return what the START of another run says of the ends before it.
+
+    Raises:
+        StoreUnavailable: See `references.own`.
+    """
+    return replace(last, result=own(last.result, blobs)).as_body()

@@ -19,6 +19,7 @@ from orchestrator.core.failure import Failure
 from orchestrator.core.run_retry import goes_on
 from orchestrator.core.values import Json, loads
 from orchestrator.engine.endings import outcome_of
+from orchestrator.engine.references import own
 from orchestrator.engine.turn import Turn
 from orchestrator.store.ports import (
     ClientStore,
@@ -53,7 +54,7 @@ def asker_in(body: Mapping[str, Json]) -> dict[str, Json]:
 def answer_to(asker: Mapping[str, Json], body: Mapping[str, Json]) -> Letter:
     """Return the letter that answers `asker`."""
     workflow_id, run = str(asker["workflow"]), int(str(asker["run"]))
-    told = {**body, "external": asker["external"]}
+    told = {**body, "external": asker["external"], "for_run": run}
     return Letter(kind=Kind.EXTERNAL, workflow_id=workflow_id, run=run, body=told)
 
 
@@ -123,9 +124,8 @@ class Externals:
                 failure=Failure.from_json(failure),
             )
         else:
-            event = e.ExternalCompleted(
-                at_ms=at_ms, external=number, run=run, result=body.get("result")
-            )
+            result = own(body.get("result"), self._turn.tools.blobs)
+            event = e.ExternalCompleted(at_ms=at_ms, external=number, run=run, result=result)
         self._turn.inputs.append(event)
 
     # --- as the one who is asked -----------------------------------------------------------------

@@ -80,5 +80,5 @@ def _start(store: LetterStore, letter: Letter) -> None:
 
 
 def _tell(store: LetterStore, parent: Mapping[str, Json], what: Mapping[str, Json]) -> None:
-    told = {**what, "child": parent["child"]}
+    told = {**what, "child": parent["child"], "for_run": parent["run"]}
     store.post(str(parent["workflow"]), Kind.CHILD, told, run=int(str(parent["run"])))

@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.core import events as e
 from orchestrator.core.deadlines import timeouts_in
 from orchestrator.core.flags import FLAGS
+from orchestrator.core.last_ends import last_ends_in
 from orchestrator.core.own_signals import why_refused
 from orchestrator.core.run_retry import attempt_in
 from orchestrator.core.values import Json
@@ -65,6 +66,7 @@ class Mail:
             scheduled=scheduled if isinstance(scheduled, dict) else {},
             **timeouts_in(body, at_ms),
             **attempt_in(body),
+            **last_ends_in(body),
             headers=_object_in(body, "headers"),
             is_withdrawn=body.get("withdrawn") is True,
         )

@@ -356,6 +356,7 @@ class Owner:
             self.drop_partition(run.partition)
             return
         logger.info("%s: commit %s; read again", run.key, result.value if result else "unknown")
+        self._with_letters.add(run.partition)  # It may have been carried out: then they lie there.
         self._read_again(run.partition)
 
     def _read_again(self, partition: int) -> None:

@@ -93,11 +93,6 @@ def unwanted(entry: InboxEntry) -> Letter | None:
     return Letter(kind=Kind.PERMIT_RELEASE, workflow_id=entry.workflow_id, run=run, body=body)
 
 
-def is_of_another_run(entry: InboxEntry, run: int) -> bool:
-    """Return whether a grant is for an earlier run of the id, which run `run` goes on for."""
-    return entry.kind is Kind.PERMIT and int(str(entry.body["run"])) < run
-
-
 def deliver_to_key(store: Store, letter: Letter) -> None:
     """Change the permits of a key as `letter` says, and tell who was granted one (EP2).
 

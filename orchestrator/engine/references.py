@@ -5,7 +5,7 @@ the place of a value changes nothing on replay.
 """
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from orchestrator.core import events as e
 from orchestrator.core.blobs import find_blob_ref
@@ -69,8 +69,50 @@ def with_values(event: AnyEvent, blobs: BlobStore) -> AnyEvent:
     Raises:
         StoreUnavailable: A blob is missing, or does not match its digest.
     """
+    if isinstance(event, e.RunStarted):
+        ref = find_blob_ref(event.last_result)
+        return event if ref is None else replace(event, last_result=blobs.get(ref))
     if isinstance(event, e.StepCompleted | e.ChildCompleted | e.ExternalCompleted):
         ref = find_blob_ref(event.result)
         if ref is not None:
             return replace(event, result=blobs.get(ref))
     return event
+
+
+def own(value: Json, blobs: BlobStore) -> Json:
+    """Return `value` for another run to keep: of what is sealed, a reference to a copy of its own.
+
+    Shredding the run that made it would else take it from the run that has it meanwhile
+    (`sealing.blobs` SB1).
+
+    Raises:
+        StoreUnavailable: The blob is missing, or could not be written.
+    """
+    ref = find_blob_ref(value)
+    return value if ref is None or not ref.at else blobs.put(blobs.get(ref)).as_json()
+
+
+#: Where events that are copied may have references, by their types.
+_REFERRING: dict[type[e.Event], tuple[str, ...]] = {
+    e.RunStarted: ("last_result",),
+    e.StepScheduled: ("args", "kwargs"),
+    e.ChildScheduled: ("args", "kwargs"),
+    e.StepCompleted: ("result",),
+    e.ChildCompleted: ("result",),
+    e.ExternalCompleted: ("result",),
+    e.UpdateCompleted: ("result",),
+}
+
+
+def with_own_values(event: AnyEvent, blobs: BlobStore) -> AnyEvent:
+    """Return `event` for the history of another run; see `own`.
+
+    Raises:
+        StoreUnavailable: See `own`.
+    """
+    found: Any = {
+        name: kept
+        for name in _REFERRING.get(type(event), ())
+        if (kept := own(value := getattr(event, name), blobs)) is not value
+    }
+    return replace(event, **found) if found else event

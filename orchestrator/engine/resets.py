@@ -20,6 +20,7 @@ from orchestrator.engine.attempts import Attempts
 from orchestrator.engine.chains import reset_run
 from orchestrator.engine.deadlines import set_deadline
 from orchestrator.engine.mail import Mail, chain_in
+from orchestrator.engine.references import with_own_values
 from orchestrator.engine.turn import Turn
 from orchestrator.engine.visible import fields_of_copy
 from orchestrator.store.ports import RunKey, StoredEvent, TimerKind
@@ -112,19 +113,21 @@ class Resets:
             self._withdraw(body, f"it cannot go on from run {origin.run} of {origin.id}: {error}")
             return []
         if isinstance(cut.again, e.RunStarted):
-            self._mail.start({**body, **start_of(cut.again)})
+            started = with_own_values(cut.again, turn.tools.blobs)
+            self._mail.start({**body, **start_of(started)})
             self._give_later(cut, origin)
             return []
         self._copy(cut, origin, body)
         if cut.again is not None:
-            turn.inputs.append(replace(cut.again, at_ms=turn.at_ms))
+            again = with_own_values(cut.again, turn.tools.blobs)
+            turn.inputs.append(replace(again, at_ms=turn.at_ms))
         self._give_later(cut, origin)
         return [*turn.draft.recorded]
 
     def _copy(self, cut: Cut, origin: Origin, body: Mapping[str, Json]) -> None:
         turn = self._turn
         for event in cut.kept:
-            turn.draft.record(event)
+            turn.draft.record(with_own_values(event, turn.tools.blobs))
         turn.draft.record(
             e.HistoryCopied(
                 at_ms=turn.at_ms,

@@ -39,13 +39,13 @@ from orchestrator.engine.endings import fields_of_end, outcome_of
 from orchestrator.engine.externals import Externals
 from orchestrator.engine.lengths import Lengths, may_keep_mail
 from orchestrator.engine.mail import Mail
-from orchestrator.engine.permits import RunPermits, is_of_another_run
+from orchestrator.engine.permits import RunPermits
 from orchestrator.engine.questions import Questions
 from orchestrator.engine.references import as_recorded, with_values
 from orchestrator.engine.resets import Resets
 from orchestrator.engine.schedule_answers import times_computed
 from orchestrator.engine.turn import Tools, Turn
-from orchestrator.engine.undelivered import Undelivered, turned_away
+from orchestrator.engine.undelivered import Undelivered, is_of_another_run, turned_away
 from orchestrator.engine.visible import fields_of
 from orchestrator.store.ports import (
     AttemptKey,

@@ -68,6 +68,21 @@ class Undelivered:
         store.reject({"workflow": self.entry.workflow_id, **names}, reason)
 
 
+def is_of_another_run(entry: InboxEntry, run: int) -> bool:
+    """Return whether an answer is for an earlier run of the id, which run `run` goes on for.
+
+    Its numbers are those of that run: what it asked for, nobody waits for any more.
+    """
+    match entry.kind:
+        case Kind.PERMIT:
+            asker = entry.body["run"]
+        case Kind.CHILD | Kind.EXTERNAL:
+            asker = entry.body.get("for_run", run)
+        case _:
+            return False
+    return int(str(asker)) < run
+
+
 def turned_away(entry: InboxEntry, turn: Turn, externals: Externals) -> list[Undelivered]:
     """Return what is to be settled of an entry that its run does not take: nothing, or it.
 

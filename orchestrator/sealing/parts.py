@@ -26,6 +26,7 @@ CLEAR = frozenset(
         *("words", "digest"),
         *("patch", "activation", "deprecated", "is_late", "is_pinned", "side_effect"),
         "announced",
+        "has_last_result",
         *("run_timeout_ms", "execution_deadline_at_ms", "said", "is_withdrawn", "retry"),
         *("event", "stood_still_ms"),
         *("permit", "key", "limit", "per_ms", "fence", "go_at_ms"),
@@ -34,7 +35,7 @@ CLEAR = frozenset(
     }
 )
 #: Of bodies of inbox entries, letters and outcomes, beside those.
-CLEAR_IN_BODIES = CLEAR | {"query", "reply_to", "deadline_ms", "status", "asker"}
+CLEAR_IN_BODIES = CLEAR | {"query", "reply_to", "deadline_ms", "status", "asker", "for_run"}
 #: Of a run's row, each a JSON text.
 ROW_PARTS = ("state", "result", "failure", "memo", "summary", "details", "current_details")
 
@@ -50,6 +51,7 @@ _BLANKS: dict[str, Json] = {
     "details": "",
     "memo": {},
     "headers": {},
+    "last_failure": {},
     "args": [],
     "kwargs": {},
     "failure": {"type": "PayloadSealed", "message": "(sealed: the key is not to be had)"},

@@ -613,10 +613,10 @@ class ClientStore(RunIndex, Protocol):
 
         Bodies: SIGNAL signal, signal_id, payload; CANCEL and TERMINATE reason, request_id;
         DECISION step, decision, reason, by; QUERY query, args, reply_to, deadline_ms; CHILD child,
-        run, status, and result or failure; UPDATE update, update_id, args; WATCH asker; EXTERNAL
-        external, run, status, and result or failure; PERMIT permit, run, key, kind, fence,
-        go_at_ms.  A SIGNAL and a CANCEL of another run's have
-        its asker too: workflow, run, external.  A QUERY goes to a closed run too.
+        for_run, run, status, and result or failure; UPDATE update, update_id, args; WATCH asker;
+        EXTERNAL external, for_run, run, status, and result or failure; PERMIT permit, run, key,
+        kind, fence, go_at_ms.  A SIGNAL and a CANCEL of another run's have its asker too: workflow,
+        run, external.  A QUERY goes to a closed run too.
         """
         ...
 

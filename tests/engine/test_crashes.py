@@ -140,6 +140,35 @@ def test_a_commit_whose_answer_is_unknown_is_not_repeated() -> None:
     assert unknown
 
 
+async def parent() -> Any:
+    return await workflow.child("flow", id="child")
+
+
+@pytest.mark.parametrize("answer", [CommitResult.CONFLICT, None], ids=["sent twice", "unknown"])
+def test_letters_of_a_commit_that_was_not_known_to_succeed_are_delivered(
+    answer: CommitResult | None,
+) -> None:
+    world = flow_world()
+    world.deploy(parent)
+    commit = world.store.commit
+    with_letters: list[str] = []
+
+    def forgetful(commits: Any) -> list[CommitResult | None]:
+        results = commit(commits)
+        found = [str(one.key) for _, one in commits if one.letters]
+        with_letters.extend(found)
+        # 1. committed; 2. the answer lost, and the commit sent again: a conflict with itself.
+        return [answer] * len(results) if found else results
+
+    world.store.commit = forgetful  # type: ignore[method-assign]
+    world.start("parent")
+    world.settle()
+    world.signal("say", "hello", id="child", signal_id="s1")
+    world.settle()
+    assert with_letters == ["w.1", "child.1"]
+    assert world.result() == [10, "hello", 20]
+
+
 def test_a_stale_owner_writes_nothing() -> None:
     world = flow_world()
     world.start("flow")

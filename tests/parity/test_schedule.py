@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from pydantic import BaseModel
 
 from orchestrator import (
+    ApplicationError,
     Orchestrator,
     RunExists,
     RunNotFound,
@@ -16,6 +18,7 @@ from orchestrator import (
     ScheduleAction,
     ScheduleIntervalSpec,
     ScheduleSpec,
+    workflow,
 )
 from orchestrator.client.schedules import ScheduleDescription
 from orchestrator.core.errors import InvalidPayload, RunClosed
@@ -29,6 +32,19 @@ async def job(number: int) -> int:
     return number
 
 
+class Sum(BaseModel):
+    total: int = 0
+    failures: int = 0
+
+
+async def count() -> Sum:
+    """Add to what the last run returned; the second one fails."""
+    last, failure = workflow.last_completion_result(Sum) or Sum(), workflow.last_failure()
+    if last.total == 1 and failure is None:
+        raise ApplicationError("no")
+    return Sum(total=last.total + 1, failures=last.failures + (failure is not None))
+
+
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
@@ -39,6 +55,7 @@ def orc(clock: ManualClock) -> Iterator[Orchestrator]:
     app = Celery("jobs", broker="memory://", set_as_current=False)
     orc = Orchestrator(app, store=MemoryStore(clock=clock))
     orc.workflow(job)
+    orc.workflow(count)
     stop = threading.Event()
     thread = threading.Thread(target=orc.engine().run, args=(stop,))
     thread.start()
@@ -134,6 +151,25 @@ def test_trigger(orc: Orchestrator, clock: ManualClock) -> None:
     handle.trigger()
     found = until(orc, lambda one: one.counts["actions"] == 1, clock)
     assert orc.run(found.recent[0]["id"]).result(30) == 7
+
+
+def test_run_knows_the_last_result_and_failure_of_its_schedule(
+    orc: Orchestrator, clock: ManualClock
+) -> None:
+    action = ScheduleAction(workflow=orc.get_workflow("count"))
+    handle = orc.schedule("s")
+    handle.create(Schedule(action=action, spec=HOURLY, paused=True))
+    for number in range(1, 5):
+        clock.advance(1_000)
+        handle.trigger()
+        found = until(orc, lambda one, to=number: _ended(one) == to, clock)  # type: ignore[misc]
+    assert [one["status"] for one in found.recent] == ["completed", "failed"] + ["completed"] * 2
+    last = orc.run(found.recent[-1]["id"]).result(30)
+    assert last == Sum(total=3, failures=1)
+
+
+def _ended(found: ScheduleDescription) -> int:
+    return sum(one["status"] != "running" for one in found.recent)
 
 
 def test_backfill(orc: Orchestrator, clock: ManualClock) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator import workflow
+from orchestrator.client.schedules import schedule_definition
 from orchestrator.client.verifying import verify_chain
 from orchestrator.core.errors import ApplicationError, PayloadSealed, RunNotFound, UsageError
 from orchestrator.core.events import RunStarted, StepAttemptFailed, StepCompleted
@@ -13,11 +14,15 @@ from orchestrator.core.limits import INLINE_BYTES_MAX
 from orchestrator.core.replay import replay
 from orchestrator.core.resetting import Origin
 from orchestrator.core.retry import Retry
+from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.core.values import loads
 from orchestrator.core.with_start import with_start
+from orchestrator.engine.references import with_values
+from orchestrator.payloads import PydanticCodec
 from orchestrator.sealing.housekeeping import rotate_keys, shred
 from orchestrator.sealing.keyring import Keyring
 from orchestrator.store.ports import Kind, RunKey
+from tests.engine.test_schedules import ID, made, minutes, started_ids
 from tests.sealing.sealed_world import SECRET, SealedWorld, keyring
 
 
@@ -40,6 +45,20 @@ async def guarded(text: str) -> str:
 
 async def failing(card: str) -> None:
     raise ApplicationError(f"{card} is refused", "Refused", details={"card": card})
+
+
+async def ends() -> str:
+    known = str(workflow.last_completion_result() or "")
+    await workflow.signal("end")
+    assert known in ("", SECRET * INLINE_BYTES_MAX)
+    return SECRET * INLINE_BYTES_MAX
+
+
+async def reader() -> list[int]:
+    child = await workflow.child("ends")
+    other = await workflow.external("far").result()
+    await workflow.signal("end")
+    return [len(child), len(other)]
 
 
 @pytest.fixture
@@ -181,6 +200,66 @@ def test_blobs_of_a_shredded_run_are_deleted(world: SealedWorld) -> None:
     assert world.stored_blobs.values
     assert shred(world.store, world.blobs, world.codec, "w", 0).blobs >= 1
     assert not world.stored_blobs.values
+
+
+def test_what_a_run_got_from_others_stays_when_those_are_shredded(world: SealedWorld) -> None:
+    world.deploy(reader, ends)
+    world.start("ends", id="far")
+    world.start("reader")
+    world.settle()
+    for other in ("w.1.child-1", "far"):
+        world.signal("end", id=other)
+    world.settle()
+    for other in ("w.1.child-1", "far"):
+        shred(world.store, world.blobs, world.codec, other, 0)
+    world.restart()
+    world.signal("end")
+    world.settle()
+    assert world.result() == [len(SECRET) * INLINE_BYTES_MAX] * 2
+
+
+def test_last_result_is_sealed_and_stays_when_the_runs_before_are_shredded(
+    world: SealedWorld,
+) -> None:
+    world.deploy(ends, schedule_definition(PydanticCodec()))
+    world.start(SCHEDULE_TYPE, "s", made("ends").as_json(PydanticCodec()), id=ID)
+    world.settle()
+    for _ in range(3):
+        minutes(world, 1)
+        assert not world.is_readable()
+        world.signal("end", id=started_ids(world)[-1])
+        world.settle()
+        for done in started_ids(world)[:-1]:
+            shred(world.store, world.blobs, world.codec, done, 0)
+    minutes(world, 1)
+    run_id = started_ids(world)[-1]
+    shred(world.store, world.blobs, world.codec, started_ids(world)[-2], 0)
+    world.restart()
+    world.signal("end", id=run_id)
+    world.settle()
+    assert world.status(run_id) == "completed"
+    minutes(world, 1)
+    assert len(started_ids(world)) == 5
+    started = world.events(run_id)[0]
+    assert isinstance(started, RunStarted)
+    assert started.has_last_result
+
+
+def test_failure_that_a_run_was_told_of_is_sealed_and_blank_once_it_is_shredded(
+    world: SealedWorld,
+) -> None:
+    world.start("failing", SECRET, retry=Retry(attempts=2).as_json())
+    for _ in range(3):
+        world.settle()
+        assert not world.is_readable()
+        world.advance(60_000)
+    told = world.events("w", 2)[0]
+    assert isinstance(told, RunStarted)
+    assert told.last_failure["message"] == f"{SECRET} is refused"
+    shred(world.store, world.blobs, world.codec, "w", 2)
+    blank = world.events("w", 2)[0]
+    assert isinstance(blank, RunStarted)
+    assert (blank.last_result, blank.last_failure) == (None, {})
 
 
 def test_open_run_is_not_shredded(world: SealedWorld) -> None:
@@ -348,25 +427,28 @@ def test_copied_history_is_sealed_for_its_own_run_and_a_shredded_one_is_no_origi
 ) -> None:
     async def told(card: str) -> str:
         charged = await workflow.step("charge", card, retry=Retry(attempts=2))
-        return f"{charged} {await workflow.signal('told')}"
+        large = await workflow.step("large", SECRET)
+        return f"{charged} {len(large)} {await workflow.signal('told')}"
 
     world.deploy(told)
+    world.tasks["large"] = lambda text: world.blobs.put(text * 10_000).as_json()
     world.start("told", SECRET)
     world.settle()
     world.advance(60_000)
     world.settle()
     world.signal("told", f"told {SECRET}")
     world.settle()
-    for event in (6, 1):
+    for event in (8, 1):
         world.start("told", id=f"fork-{event}", **origin_of(world, event))
     world.settle()
     world.advance(60_000)
     world.settle()
     assert not world.is_readable()
-    expected = f"charged {SECRET} told {SECRET}"
-    assert [world.result(f"fork-{event}") for event in (6, 1)] == [expected] * 2
+    expected = f"charged {SECRET} {10_000 * len(SECRET)} told {SECRET}"
+    assert [world.result(f"fork-{event}") for event in (8, 1)] == [expected] * 2
     shred(world.store, world.blobs, world.codec, "w", 0)
-    assert world.result("fork-6") == expected, "it has all of it under its own key"
+    history = [with_values(event, world.blobs) for event in world.events("fork-8")]
+    replay(world.registry["told"], "fork-8", 1, history).execution.close()
     world.start("told", id="late", **origin_of(world, 6))
     world.settle()
     assert world.status("late") == "terminated"

@@ -14,6 +14,7 @@ To add
 
 * an instruction of workflows: one line in `instructions.INSTRUCTIONS`, with its two functions: how
   it grows from chance, and what it does in workflow code (a child, an update, a map, …);
+* a key that runs share: `permits.KEYS` or `permits.RATES`;
 * a kind of message: a method of `clients.Client` that sends and acknowledges it, a line in
   `clients.plan`, one in `inboxes._TRACES` (what in a history tells of it) and one in
   `checks._ACKNOWLEDGED`;

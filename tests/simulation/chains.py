@@ -12,6 +12,7 @@ from tests.simulation import histories, programs
 from tests.simulation.broken import Broken
 from tests.simulation.checks import Verdict
 from tests.simulation.histories import Event
+from tests.simulation.retries import attempts_max
 
 
 def check_chains(verdict: Verdict) -> None:
@@ -23,6 +24,22 @@ def check_chains(verdict: Verdict) -> None:
     for key, events in verdict.runs.items():
         if not events[0].get("continued_from"):
             _check_chain(verdict, key)
+
+
+def check_retries(verdict: Verdict) -> None:
+    """Check that no attempt is missing: a run that has failed for good had a reason to.
+
+    Raises:
+        Broken: It had attempts left, and nobody asked it to stop.
+    """
+    for key, events in verdict.runs.items():
+        first, ending = events[0], events[-1]
+        if ending["type"] != "RunFailed" or ending.get("retry_at_ms") or "retry" not in first:
+            continue
+        is_stopped = histories.of_type(events, "CancelRequested", "TerminateRequested")
+        is_final = ending["failure"].get("non_retryable") or is_stopped
+        if first.get("attempt", 1) < attempts_max(first) and not is_final:
+            raise Broken("P2", f"{key} has failed", "another attempt, by its policy", first)
 
 
 def _check_chain(verdict: Verdict, first: RunKey) -> None:

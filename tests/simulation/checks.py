@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from orchestrator.store.ports import RunKey
@@ -15,6 +16,7 @@ from tests.simulation import histories
 from tests.simulation.broken import Broken
 from tests.simulation.clients import Answered
 from tests.simulation.histories import Event
+from tests.simulation.permits import RATES
 from tests.simulation.server import Server
 from tests.simulation.service import Service
 from tests.simulation.watch import Acknowledged, Recorded, Watch
@@ -334,6 +336,39 @@ def check_answers(verdict: Verdict) -> None:
             raise Broken("P3", f"trace of {answer.workflow_id}", f"a part of {trace}", told)
 
 
+def check_permits(verdict: Verdict) -> None:
+    """P5: no permit is held, and nobody waits for one, once every run has ended.
+
+    But for what a request that wandered about, behind its release, was granted, and nobody was told
+    of: the next change of the key tells of it, and passes it on.
+    """
+    for key, kept in verdict.server._permit_keys.items():
+        held = sorted(str(holder) for holder in kept.held.keys() - kept.untold)
+        if held or kept.waiting:
+            found = f"held by {held}, awaited by {[str(holder) for holder in kept.waiting]}"
+            raise Broken("P5", f"permits of {key}, of runs that have ended", "given back", found)
+
+
+def check_rates(verdict: Verdict) -> None:
+    """P2: in no stretch of time more go than the rate says, and none before its slot."""
+    slots: dict[str, list[int]] = {key: [] for key in RATES}
+    for events in verdict.runs.values():
+        asked = {
+            event["permit"]: event["key"]
+            for event in histories.of_type(events, "PermitRequested")
+            if event["kind"] == "rate"
+        }
+        for event in histories.of_type(events, "PermitGranted"):
+            if event["permit"] in asked:
+                slots[asked[event["permit"]]].append(event["go_at_ms"])
+    for key, instants in slots.items():
+        count, per_ms = RATES[key]
+        for group in range(count):
+            for earlier, later in pairwise(sorted(instants)[group::count]):
+                if later - earlier < per_ms and not verdict.watch.has_lost_tail:
+                    raise Broken("P2", f"slots of {key}", f"{per_ms} ms apart", (earlier, later))
+
+
 CHECKS: tuple[Callable[[Verdict], None], ...] = (
     check_histories,
     check_indexes,
@@ -345,4 +380,6 @@ CHECKS: tuple[Callable[[Verdict], None], ...] = (
     check_row,
     check_sagas,
     check_answers,
+    check_permits,
+    check_rates,
 )

@@ -63,11 +63,14 @@ class Client(Actor):
         """Do something later."""
         self._desk.scheduler.after(delay_ms, self, action)
 
-    def start(self, workflow_id: str, program: list[Any]) -> None:
-        """Start a run of `workflow_id`."""
+    def start(
+        self, workflow_id: str, program: list[Any], said: Mapping[str, Json] | None = None
+    ) -> None:
+        """Start a run of `workflow_id`; `said` is what its START says beside the input."""
         request_id = self._desk.new_id()
         body: dict[str, Json] = {"workflow": programs.WORKFLOW, "args": [program], "kwargs": {}}
         body["request_id"] = request_id
+        body |= said or {}
 
         def answered(answer: Any) -> None:
             if answer.answer is not StartAnswer.EXISTS:
@@ -221,7 +224,7 @@ class Person(Client):
 def plan(clients: list[Client], rng: Random, ids: list[str], storm_ms: int, grow: Any) -> None:
     """Let clients do things to the workflows `ids` for as long as the storm lasts.
 
-    `grow` returns a new program.
+    `grow` returns a new program, and what its start says beside it.
     """
 
     def at(client: Client, action: Callable[[], object], latest_ms: int = storm_ms) -> None:
@@ -237,12 +240,12 @@ def plan(clients: list[Client], rng: Random, ids: list[str], storm_ms: int, grow
 
     for id in ids:
         first = rng.choice(clients)
-        at(first, lambda c=first, i=id: c.start(i, grow()), 2_000)  # type: ignore[misc]
+        at(first, lambda c=first, i=id: c.start(i, *grow()), 2_000)  # type: ignore[misc]
         for client in rng.sample(clients, rng.randint(0, len(clients))):
             signals(client, id)
         for _ in range(rng.choice((0, 1, 3))):
             other = rng.choice(clients)
-            at(other, lambda c=other, i=id: c.start(i, grow()))  # type: ignore[misc]
+            at(other, lambda c=other, i=id: c.start(i, *grow()))  # type: ignore[misc]
         for chance, kind in ((0.2, Kind.CANCEL), (0.1, Kind.TERMINATE)):
             if rng.random() < chance:
                 other = rng.choice(clients)

@@ -20,6 +20,8 @@ COMMANDS = (
     "CompensationStarted",
     "CompensationCompleted",
     "SagaCommitted",
+    "PermitRequested",
+    "PermitReleased",
 )
 #: What settles a step.
 SETTLING = ("StepCompleted", "StepFailed")
@@ -44,7 +46,11 @@ def is_ended(events: Sequence[Event]) -> bool:
 
 def is_continued(events: Sequence[Event]) -> bool:
     """Return whether the run has ended, and the next one of its id goes on."""
-    return bool(events) and events[-1]["type"] == "RunContinuedAsNew"
+    if not events:
+        return False
+    ending = events[-1]
+    is_retried = ending["type"] == "RunFailed" and "retry_at_ms" in ending
+    return is_retried or ending["type"] == "RunContinuedAsNew"
 
 
 def followers(runs: Mapping[RunKey, Sequence[Event]], key: RunKey) -> list[RunKey]:

@@ -83,6 +83,8 @@ class Inboxes:
             raise Broken("P1", f"outcome of {key}, too late", "in the inbox, to be told of", "gone")
 
     def _check_gone(self, entry: InboxEntry) -> None:
+        if entry.kind is Kind.PERMIT and entry.body["run"] != entry.run:
+            return  # Of an earlier run of the id, which has ended: it goes back to its key.
         events = self._watch.events(histories.key_of(entry.workflow_id, entry.run))
         if not events and self._watch.has_lost_tail:
             return  # Its run is lost, and whoever took it did not know yet.
@@ -147,6 +149,11 @@ def _decided(events: Sequence[Event], body: Mapping[str, Any]) -> bool:
     return any(one["request"] == "decision" for one in histories.of_type(events, "RequestRejected"))
 
 
+def _granted(events: Sequence[Event], body: Mapping[str, Any]) -> bool:
+    told = histories.of_type(events, "PermitGranted", "PermitReleased")
+    return any(event["permit"] == body["permit"] for event in told)
+
+
 #: What in a history tells of an entry.
 _TRACES: Mapping[Kind, Callable[[Sequence[Event], Mapping[str, Any]], bool]] = {
     Kind.START: _started,
@@ -156,5 +163,6 @@ _TRACES: Mapping[Kind, Callable[[Sequence[Event], Mapping[str, Any]], bool]] = {
     Kind.OUTCOME: _attempted,
     Kind.LATE_OUTCOME: _refused,
     Kind.DECISION: _decided,
+    Kind.PERMIT: _granted,
     Kind.QUERY: lambda events, body: True,
 }

@@ -16,8 +16,10 @@ from typing import Any
 from orchestrator import workflow
 from orchestrator.core.context import current
 from orchestrator.core.errors import ApplicationError, StepError, UsageError
+from orchestrator.core.rates import Rate
 from orchestrator.core.retry import Retry
 from tests.simulation.bodies import ACT, UNDO
+from tests.simulation.permits import KEYS, RATES
 
 #: Signals that a program may wait for, with the type of their payload.
 SIGNALS: dict[str, Any] = {"go": int, "count": int}
@@ -44,6 +46,8 @@ class Seedling:
         self.labels = 0
         #: Bounds the whole program: histories stay readable.
         self.left = rng.choice((3, 6, 10, 16))
+        #: How many of the keys are taken around what grows, or come before one that is.
+        self._keys_taken = 0
         self._has_bugs = has_bugs
         self._is_slow = is_slow
         self._hurry = rng.choice((0.05, 0.05, 0.4))
@@ -54,6 +58,7 @@ class Seedling:
         names, weights = [], []
         for name, one in INSTRUCTIONS.items():
             is_fit = (depth < DEPTH_MAX and self.left > 0) or not one.is_nested
+            is_fit = is_fit and (self._keys_taken < len(KEYS) or not one.needs_key)
             if is_fit and (self._has_bugs or not one.is_bug) and (in_saga or not one.needs_saga):
                 names.append(name)
                 weights.append(one.weight * (4 if self._is_slow and name in _STEPS else 1))
@@ -71,8 +76,20 @@ class Seedling:
             return rng.choice(_ROUND_MS)
         return rng.choice((rng.randint(1, 50), rng.randint(100, 2_000), rng.randint(2_000, 9_000)))
 
-    def step(self) -> list[Any]:
-        """Return the label, the manner and the settings of a step."""
+    def key(self) -> str:
+        """Return a key that whoever stands here may ask for."""
+        return self.rng.choice([*KEYS][self._keys_taken :])
+
+    def held(self, depth: int, *, in_saga: bool) -> list[Any]:
+        """Return a key, and a program that is carried out while a permit of it is held."""
+        before, key = self._keys_taken, self.key()
+        self._keys_taken = [*KEYS].index(key) + 1
+        body = self.grow(depth, in_saga=in_saga)
+        self._keys_taken = before
+        return [key, body]
+
+    def step(self, *, shares: bool = True) -> list[Any]:
+        """Return the label, the manner and the settings of a step; whether it `shares` keys."""
         self.labels += 1
         rng = self.rng
         manner = {
@@ -87,6 +104,10 @@ class Seedling:
                 settings[name] = rng.choice((rng.randint(500, 12_000), *_ROUND_MS))
         if rng.random() < 0.2:
             settings["local"] = True
+        if shares and self._keys_taken < len(KEYS) and rng.random() < 0.15:
+            settings["concurrency_key"] = self.key()
+        if shares and rng.random() < 0.1:
+            settings["rate_limit"] = rng.choice([*RATES])
         return [f"s{self.labels}", manner, settings]
 
 
@@ -110,17 +131,30 @@ class Run:
         return await INSTRUCTIONS[program[0]].run(self, saga, *program[1:])
 
 
+#: Settings of a step that are no durations.
+_NO_TIMES = ("attempts", "local", "concurrency_key", "rate_limit")
+
+
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {
         name: timedelta(milliseconds=value)
         for name, value in given.items()
-        if name not in ("attempts", "local")
+        if name not in _NO_TIMES
     }
     initial = timedelta(milliseconds=700)
     settings["retry"] = Retry(attempts=given["attempts"], initial=initial)
     if given.get("local"):
         settings["local"] = True
+    if (key := given.get("concurrency_key")) is not None:
+        settings |= {"concurrency_key": key, "concurrency_limit": KEYS[key]}
+    if (key := given.get("rate_limit")) is not None:
+        settings["rate_limit"] = _rate(key)
     return settings
+
+
+def _rate(key: str) -> Rate:
+    count, per_ms = RATES[key]
+    return Rate(key, count, per=timedelta(milliseconds=per_ms))
 
 
 async def _step(run: Run, _saga: Any, label: str, manner: Any, settings: Any) -> None:
@@ -246,6 +280,19 @@ async def _go_on(run: Run, _saga: Any, rest: Any) -> None:
         run.note("stays for its saga")
 
 
+async def _permit(run: Run, saga: Any, key: str, body: list[Any]) -> None:
+    limit = KEYS[key]
+    async with workflow.semaphore(key, limit=limit) if limit > 1 else workflow.mutex(key):
+        run.note(f"inside {key}")
+        await run.do(body, saga)
+
+
+async def _slot(run: Run, _saga: Any, key: str) -> None:
+    rate = _rate(key)
+    await workflow.rate_limit(key, rate.limit, timedelta(milliseconds=rate.per_ms))
+    run.note(f"slot of {key}")
+
+
 async def _random(run: Run, _saga: Any) -> None:
     run.note(str(workflow.random().randint(0, 99)))
     run.note(str(workflow.uuid4())[:8])
@@ -278,6 +325,7 @@ class Instruction:
     grow: Grow = field(default=lambda _seedling, _depth, _in_saga: [])
     is_nested: bool = False
     needs_saga: bool = False
+    needs_key: bool = False
     is_bug: bool = False
 
 
@@ -333,10 +381,15 @@ INSTRUCTIONS: dict[str, Instruction] = {
         is_nested=True,
     ),
     "fail": Instruction(2, _fail, lambda s, d, i: [f"reason {s.rng.randint(1, 9)}"]),
+    "permit": Instruction(
+        4, _permit, lambda s, d, i: s.held(d, in_saga=i), is_nested=True, needs_key=True
+    ),
+    "slot": Instruction(1, _slot, lambda s, d, i: [s.rng.choice([*RATES])]),
     "random": Instruction(2, _random),
     "go_on": Instruction(
         3, _go_on, lambda s, d, i: [s.grow(d) if s.rng.random() < 0.5 else None], is_nested=True
     ),
     "bug": Instruction(2, _bug, is_bug=True),
-    "swap": Instruction(4, _swap, lambda s, d, i: [s.step()], is_bug=True),
+    # It waits for nothing between the look at its version and the order.
+    "swap": Instruction(4, _swap, lambda s, d, i: [s.step(shares=False)], is_bug=True),
 }

@@ -1,6 +1,7 @@
 """Random workflows: a program grows from a seed, and one workflow function carries it out."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -8,6 +9,8 @@ from orchestrator import workflow
 from orchestrator.core.context import current
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.execution import Execution
+from orchestrator.core.retry import Retry
+from orchestrator.core.values import Json
 from orchestrator.payloads import PydanticCodec
 from tests.simulation.instructions import SIGNALS, Run, Seedling
 
@@ -19,6 +22,14 @@ def drawn(rng: Random, *, has_bugs: bool, is_slow: bool) -> list[Any]:
     """Return a random program."""
     seedling = Seedling(rng, has_bugs=has_bugs, is_slow=is_slow)
     return ["all", seedling.some(0, 3)]
+
+
+def said(rng: Random) -> dict[str, Json]:
+    """Return what a start says beside its program: a retry policy, now and then."""
+    if rng.random() < 0.6:
+        return {}
+    initial = timedelta(milliseconds=rng.choice((0, 500, 3_000)))
+    return {"retry": Retry(attempts=rng.randint(2, 3), initial=initial).as_json()}
 
 
 def definition(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation import histories
 from tests.simulation.broken import Broken
-from tests.simulation.chains import check_chains
+from tests.simulation.chains import check_chains, check_retries
 from tests.simulation.checks import CHECKS, Verdict
 from tests.simulation.replays import check_replays
 from tests.simulation.world import World
@@ -85,5 +85,5 @@ def judge(world: World) -> None:
         has_bugs="deploy" in world.had,
         runs=runs,
     )
-    for check in (*CHECKS, check_replays, check_chains):
+    for check in (*CHECKS, check_replays, check_chains, check_retries):
         check(verdict)

@@ -21,6 +21,7 @@ class Snapshot:
     queues: dict[str, list[bytes]]
     door: dict[str, Any]
     orchestrators: dict[str, int]
+    permits: tuple[Any, ...]
     mark: Mark
 
 
@@ -31,6 +32,7 @@ def taken(server: Server, watch: Watch) -> Snapshot:
         {name: list(queue) for name, queue in server.queues.items()},
         dict(server._door),
         dict(server._orchestrators),
+        _permits_of(server),
         watch.mark(),
     )
 
@@ -42,9 +44,14 @@ def restored(server: Server, watch: Watch, snapshot: Snapshot) -> None:
     server.queues.update({name: deque(queue) for name, queue in snapshot.queues.items()})
     server._door = dict(snapshot.door)
     server._orchestrators = dict(snapshot.orchestrators)
+    server._permit_keys, server._slots, server._fence = copy.deepcopy(snapshot.permits)
     server._answers.clear()
     server.epoch += 1
     watch.lose_tail(snapshot.mark)
+
+
+def _permits_of(server: Server) -> tuple[Any, ...]:
+    return copy.deepcopy((server._permit_keys, server._slots, server._fence))
 
 
 def _copied(part: Partition) -> Partition:
@@ -65,6 +72,7 @@ def _copied(part: Partition) -> Partition:
         past={key: dict(row) for key, row in part.past.items()},
         indexes={name: set(places) for name, places in part.indexes.items()},
         outbox=dict(part.outbox),
+        letters=dict(part.letters),
         # The ids of a real server are instants: they go on.
         _numbers=part._numbers,
     )

@@ -12,17 +12,23 @@ import pytest
 
 from orchestrator.core import compensation, randomness
 from orchestrator.core.compensation import SagaRecord
-from orchestrator.core.events import StepCompleted
+from orchestrator.core.events import RunFailed, StepCompleted
+from orchestrator.core.last_ends import LastEnds
 from orchestrator.core.ledger import Ledger
-from orchestrator.engine import mail
+from orchestrator.core.run_retry import attempt_in
+from orchestrator.engine import chains, mail, undelivered
 from orchestrator.engine.attempts import Attempts
 from orchestrator.engine.chains import Forwarding
 from orchestrator.engine.draft import Draft
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.mail import Mail
 from orchestrator.engine.owner import Owner
-from orchestrator.store import memory_attempts, memory_commit
+from orchestrator.engine.permits import RunPermits
+from orchestrator.engine.run import LiveRun
+from orchestrator.store import memory_attempts, memory_commit, memory_permits
 from orchestrator.store.memory_partition import Partition
+from orchestrator.store.memory_permits import MemoryPermits
+from orchestrator.store.permit_ports import Grant, Holder
 from orchestrator.store.ports import Claim, ClaimAnswer, Kind
 from tests.simulation.__main__ import main, one
 
@@ -131,6 +137,99 @@ def mail_of_a_chain_stays_where_it_is(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Forwarding, "run_of", lambda _self, _entry, run: run)
 
 
+def everybody_is_let_in(patch: pytest.MonkeyPatch) -> None:
+    request = MemoryPermits.request_permit
+
+    def generous(self: MemoryPermits, key: str, holder: Holder, *, limit: int) -> list[Grant]:
+        return request(self, key, holder, limit=limit + 1)
+
+    patch.setattr(MemoryPermits, "request_permit", generous)
+
+
+def fences_stand_still(patch: pytest.MonkeyPatch) -> None:
+    def same(**parts: Any) -> Grant:
+        return Grant(**{**parts, "fence": 7})
+
+    patch.setattr(memory_permits, "Grant", same)
+
+
+def fences_are_made_up(patch: pytest.MonkeyPatch) -> None:
+    """A run is told of another fence than the one that its key has."""
+    take = RunPermits.take_grant
+
+    def inventive(self: RunPermits, body: dict[str, Any]) -> None:
+        take(self, {**body, "fence": 7_000})
+
+    patch.setattr(RunPermits, "take_grant", inventive)
+
+
+def runs_that_end_keep_their_permits(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(RunPermits, "leave", nothing)
+
+
+def permits_that_nobody_wants_stay(patch: pytest.MonkeyPatch) -> None:
+    """A request that is delivered again behind its release is granted for ever."""
+    take = RunPermits.take_grant
+
+    def deaf(self: RunPermits, body: dict[str, Any]) -> None:
+        if body.get("permit") in self._turn.ledger.permits:
+            take(self, body)
+
+    patch.setattr(RunPermits, "take_grant", deaf)
+    patch.setattr(undelivered, "unwanted", lambda _entry: None)
+
+
+def slots_are_all_at_once(patch: pytest.MonkeyPatch) -> None:
+    def now(self: MemoryPermits, *_args: Any, **_kwargs: Any) -> int:
+        return self.clock.now_ms
+
+    patch.setattr(MemoryPermits, "take_slot", now)
+
+
+def attempts_are_not_counted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(mail, "attempt_in", lambda body: {"retry": body.get("retry") or {}})
+
+
+def attempts_lose_their_policy(patch: pytest.MonkeyPatch) -> None:
+    def forgetful(body: Any) -> dict[str, Any]:
+        return {"attempt": body["attempt"]} if "attempt" in body else attempt_in(body)
+
+    patch.setattr(mail, "attempt_in", forgetful)
+
+
+def runs_forget_what_they_continue(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(mail, "_chain_in", lambda _body: {})
+
+
+def attempts_begin_at_once(patch: pytest.MonkeyPatch) -> None:
+    open_next = chains._open_next
+
+    def soon(turn: Any, begins: Any, over: Any, last: Any, **_at_ms: int) -> None:
+        begins = {name: value for name, value in begins.items() if name != "start_delay_ms"}
+        open_next(turn, begins, over, last, at_ms=turn.at_ms)
+
+    patch.setattr(chains, "_open_next", soon)
+
+
+def attempts_are_given_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(chains, "with_next_attempt", lambda ending, *_args, **_kwargs: ending)
+
+
+def attempts_forget_why_they_are_made(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(LastEnds, "failed", lambda self, _failure: self)
+
+
+def an_attempt_begins_before_the_last_one_has_ended(patch: pytest.MonkeyPatch) -> None:
+    """The commit that fails a run opens the next one, and lacks the end."""
+    end = LiveRun._end
+
+    def endless(self: LiveRun, ending: Any, data: bytes) -> None:
+        if not (isinstance(ending, RunFailed) and ending.retry_at_ms):
+            end(self, ending, data)
+
+    patch.setattr(LiveRun, "_end", endless)
+
+
 def nobody_takes_over(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "_take", lambda self, share: set())
 
@@ -150,7 +249,7 @@ def the_engine_stumbles(patch: pytest.MonkeyPatch) -> None:
 PLANTED: list[tuple[Plant, str, int]] = [
     (signals_vanish, "P1", 0),
     (starts_vanish, "P1", 0),
-    (outcomes_are_overtaken, "P1", 230),
+    (outcomes_are_overtaken, "P1", 570),
     (outcomes_that_come_too_late_are_forgotten, "P1", 1),
     (every_copy_runs, "P2", 0),
     (lost_too_early, "P2", 1),
@@ -159,9 +258,22 @@ PLANTED: list[tuple[Plant, str, int]] = [
     (nothing_is_undone, "P4", 5),
     (only_what_completed_is_undone, "P4", 5),
     (what_nobody_took_does_not_go_over, "P2", 82),
-    (a_chain_does_not_know_its_signals_again, "P2", 1064),
+    (a_chain_does_not_know_its_signals_again, "P2", 20),
     (mail_of_a_chain_stays_where_it_is, "P5", 25),
-    (messages_are_never_sent_again, "P5", 26),
+    (everybody_is_let_in, "P2", 95),
+    (fences_stand_still, "P2", 0),
+    (fences_are_made_up, "P2", 0),
+    (slots_are_all_at_once, "P2", 0),
+    (runs_that_end_keep_their_permits, "P5", 0),
+    (permits_that_nobody_wants_stay, "P5", 3150),
+    (attempts_are_not_counted, "P2", 0),
+    (attempts_lose_their_policy, "P2", 0),
+    (runs_forget_what_they_continue, "P2", 0),
+    (attempts_begin_at_once, "P2", 0),
+    (attempts_are_given_up, "P2", 0),
+    (attempts_forget_why_they_are_made, "P2", 0),
+    (an_attempt_begins_before_the_last_one_has_ended, "P2", 0),
+    (messages_are_never_sent_again, "P5", 55),
     (retries_have_no_timer, "P5", 2),
     (nobody_takes_over, "P5", 0),
     (anyone_may_write, "P6", 0),

@@ -15,6 +15,8 @@ from orchestrator.store.keys import partition_of
 from orchestrator.store.ports import AttemptKey, Commit, CommitResult, RunKey
 from tests.simulation.attempts import Attempts, Call
 from tests.simulation.broken import Broken
+from tests.simulation.permits import PermitModel
+from tests.simulation.retries import check_beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Watch:
     keys: dict[tuple[str, int, int], set[str]] = field(default_factory=dict)
     entered: dict[AttemptKey, str] = field(default_factory=dict)
     attempts: Attempts = field(default_factory=Attempts)
+    permits: PermitModel = field(default_factory=PermitModel)
     has_lost_tail: bool = False
 
     # --- what processes learn --------------------------------------------------------------------
@@ -116,6 +119,7 @@ class Watch:
             look(self, who, call, answer, now_ms)
         if not self.has_lost_tail:
             self.attempts.passed(call, answer, now_ms)
+            self.permits.passed(call, answer)
 
     def _granted(self, who: str, call: Call, answer: object, now_ms: int) -> None:
         if not answer:
@@ -174,8 +178,12 @@ class Watch:
                     f"number {event.seq}, {'' if event.head == head else 'not '}chained to it",
                 )
             recorded = json.loads(event.data)
+            if not history:
+                before = RunKey(workflow_id=key.workflow_id, run=key.run - 1)
+                check_beginning(key, recorded, self.events(before))
             if not self.has_lost_tail:
                 self.attempts.recorded(key, recorded, now_ms)
+                self.permits.recorded(key, recorded)
             history.append(Recorded(event.data, head, now_ms, who, recorded))
 
     # --- a lost tail -----------------------------------------------------------------------------

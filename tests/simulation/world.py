@@ -114,7 +114,7 @@ class World:
         return Random(f"{self.seed}:{what}")
 
     def _add_clients(self) -> None:
-        growing = self._numbers("programs")
+        growing, saying = self._numbers("programs"), self._numbers("starts")
         has_bugs = "deploy" in self.weather.environment
         self.clients = [
             Client(f"client{number}", self._session, self.desk, self._numbers(f"client{number}"))
@@ -125,7 +125,10 @@ class World:
             self._numbers("plan"),
             self.ids,
             self.weather.storm_ms,
-            lambda: programs.drawn(growing, has_bugs=has_bugs, is_slow=self.weather.is_racy),
+            lambda: (
+                programs.drawn(growing, has_bugs=has_bugs, is_slow=self.weather.is_racy),
+                programs.said(saying),
+            ),
         )
         self.person = Person(
             lambda actor: Session(self.network, actor, is_spared=True),

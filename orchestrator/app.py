@@ -63,6 +63,7 @@ from orchestrator.worker import install
 from orchestrator.worker.protocol import StepProtocol
 
 if TYPE_CHECKING:
+    from orchestrator.engine.observing import Observer
     from orchestrator.engine.process import Engine
     from orchestrator.engine.settings import EngineSettings
 
@@ -346,8 +347,13 @@ class Orchestrator:
         """Return up to `limit` schedules, newest first."""
         return run_in_place(list_schedules(self._connection.sessions.blocking(), limit))
 
-    def engine(self, settings: "EngineSettings | None" = None) -> "Engine":
-        """Return a new orchestrator process' engine; its `run` blocks until it is stopped."""
+    def engine(
+        self, settings: "EngineSettings | None" = None, observer: "Observer | None" = None
+    ) -> "Engine":
+        """Return a new orchestrator process' engine; its `run` blocks until it is stopped.
+
+        `observer` measures it; see `orchestrator.metrics`.
+        """
         # Not at the top: a client or a worker has no use for the engine.
         from orchestrator.dispatch import CeleryDispatcher
         from orchestrator.engine.process import Engine
@@ -368,6 +374,7 @@ class Orchestrator:
             settings=settings or EngineSettings(),
             needs_relay=not self.sends_directly,
             seal=seal.event if seal else None,
+            observer=observer,
         )
 
     def permits(self, key: str) -> PermitState:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 from celery.bin.base import CeleryCommand, handle_preload_options
@@ -20,6 +21,9 @@ from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import refusal_of, worded
 from orchestrator.client.address import broker_url, without_password
 from orchestrator.core.errors import ConfigurationError, OrchestratorError
+
+if TYPE_CHECKING:
+    from orchestrator.metrics import PrometheusObserver
 
 logger = logging.getLogger("orchestrator")
 
@@ -37,10 +41,25 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
     type=click.Choice(_LEVELS, case_sensitive=False),
 )
 @click.option("-f", "--logfile", type=click.Path(dir_okay=False), help="Else standard error.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    help="Serve metrics for Prometheus there; 0 takes a free port.  Else none are kept.",
+)
+@click.option(
+    "--metrics-host", default="127.0.0.1", show_default=True, help="Where they are served."
+)
 @click.pass_context
 @handle_preload_options
 @worded
-def orchestrator(ctx: click.Context, *, loglevel: str, logfile: str | None) -> None:
+def orchestrator(
+    ctx: click.Context,
+    *,
+    loglevel: str,
+    logfile: str | None,
+    metrics_port: int | None,
+    metrics_host: str,
+) -> None:
     """Run an orchestrator: it turns what arrives for workflows into history and steps."""
     if not __debug__:
         raise ConfigurationError(
@@ -59,8 +78,8 @@ def orchestrator(ctx: click.Context, *, loglevel: str, logfile: str | None) -> N
         "the same place" if found.sends_directly else "by the outbox",
         ", ".join(sorted(found.registry)) or "none",
     )
-    engine = found.engine()
-    with stop_on_signals() as stop:
+    with metrics_served(metrics_host, metrics_port) as observer, stop_on_signals() as stop:
+        engine = found.engine(observer=observer)
         try:
             engine.run(stop)
         except ConfigurationError:
@@ -69,6 +88,25 @@ def orchestrator(ctx: click.Context, *, loglevel: str, logfile: str | None) -> N
             # The engine waits out whatever it can: this is a bug, and its place is wanted.
             logger.exception("the orchestrator ends")
             raise refusal_of(error) from error
+
+
+@contextlib.contextmanager
+def metrics_served(host: str, port: int | None) -> "Iterator[PrometheusObserver | None]":
+    """Yield what keeps metrics, and serve them until the end; None where no port is given.
+
+    Raises:
+        ConfigurationError: prometheus-client is not installed, or the port cannot be had.
+    """
+    if port is None:
+        yield None
+        return
+    # Not before: it needs a package that is optional.
+    from orchestrator.metrics import PrometheusObserver, serve
+
+    observer = PrometheusObserver()
+    with serve(observer, host, port) as bound:
+        logger.info("metrics: http://%s:%d/metrics", host, bound)
+        yield observer
 
 
 @contextlib.contextmanager

@@ -27,6 +27,9 @@ from orchestrator.store.ports import (
     TimerKind,
 )
 
+#: Events that tell how an attempt ended.
+_OF_ATTEMPTS = (e.StepCompleted, e.StepFailed, e.StepAttemptFailed)
+
 
 class EventTooLarge(Exception):
     """An event beyond its bound, which senders are kept from by bounds of their own: our bug."""
@@ -60,6 +63,8 @@ class Draft:
     events: list[StoredEvent] = field(default_factory=list)
     #: The same as they were recorded, before they were sealed.
     recorded: list[e.Event] = field(default_factory=list)
+    #: What the ledger said of steps before `recorded` told of an attempt's end.
+    steps_before: dict[int, StepEntry] = field(default_factory=dict)
     inbox_ids: list[str] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
@@ -102,6 +107,8 @@ class Draft:
     def append(self, event: e.Event, data: bytes) -> None:
         """Append `event` under the bytes that `events.encode` gave it (D1)."""
         data = self.seal(self.key, data)
+        if isinstance(event, _OF_ATTEMPTS) and event.step in self.ledger.steps:
+            self.steps_before.setdefault(event.step, self.ledger.steps[event.step])
         self.ledger.apply(event)
         self.head = next_head(self.head, data)
         self.events.append(StoredEvent(seq=self.ledger.seq, data=data, head=self.head))

@@ -10,7 +10,7 @@ C3  What was read but not committed is read again: after any doubt the cursor go
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.core.errors import StoreUnavailable
 from orchestrator.core.events import Event, decode
@@ -177,6 +177,7 @@ class Owner:
         )
         if not any(taken.values()):
             self.in_flight = 0
+        self._tell(taken)
         for partition, entries in taken.items():
             if entries:
                 outcomes = sum(entry.kind is Kind.OUTCOME for entry in entries)
@@ -188,6 +189,21 @@ class Owner:
         for _ in range(min(len(self._pokes), RUNS_PER_COMMIT_MAX)):
             work.add(self._pokes.popleft(), Poke())
         return self._work_through(work, is_stopping) if work.arrivals else 0
+
+    def _tell(self, taken: Mapping[int, Sequence[InboxEntry]]) -> None:
+        """Tell the observer what there is, and how long the oldest new arrivals lay unread."""
+        now_ms = self._clock()
+        # What is read again from the start may have been kept there on purpose.
+        news = [
+            entries[0].id
+            for partition, entries in taken.items()
+            if entries and self._cursors[partition] != _FROM_THE_START
+        ]
+        self._tools.observer.turned(
+            runs=len(self.cache),
+            partitions=len(self._cursors),
+            waited_ms=[max(0, now_ms - int(id.partition("-")[0])) for id in news],
+        )
 
     def _deliver(self) -> None:
         """Deliver the letters that commits have written (C1)."""
@@ -276,6 +292,8 @@ class Owner:
             if key in self._resting:
                 continue
             run = self.cache.take(key)
+            if run is not None:
+                self._tools.observer.looked_up(is_in_memory=True)
             try:
                 run = run or self._load(key, arrivals)
                 run.is_chain_over = self._forwarding.is_over(key)
@@ -307,6 +325,7 @@ class Owner:
         if is_new and key not in self._doubted:
             return run  # Nothing precedes a start; were it otherwise, the commit would conflict.
         self._doubted.discard(key)
+        self._tools.observer.looked_up(is_in_memory=False)
         stored = self._store.read_history(key)
         events: list[Event] = [decode(loads(event.data)) for event in stored]  # type: ignore[arg-type]
         run.load(events, stored[-1].head if stored else "")
@@ -344,10 +363,12 @@ class Owner:
 
     def _settle(self, run: LiveRun, result: CommitResult | None) -> None:
         if result is CommitResult.COMMITTED:
+            self._tools.observer.committed(run.committing)
             draft = run.draft
             run.committed()
             self._after(run, draft)
             return
+        self._tools.observer.refused(result.value if result else "unknown")
         # Refused or unknown: the run in memory has seen what may never become history.
         run.close()
         self._doubted.add(run.key)

@@ -24,6 +24,7 @@ from orchestrator.core.versions import every_version
 from orchestrator.engine.door import pass_on
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.local_steps import LocalSteps
+from orchestrator.engine.observing import Observer, Unobserved
 from orchestrator.engine.owner import Owner
 from orchestrator.engine.ports import BlobStore, Dispatcher, LocalRunner, Registry
 from orchestrator.engine.relay import OutboxRelay
@@ -84,6 +85,7 @@ class Engine:
         needs_relay: Whether messages go through the outbox, as the broker is elsewhere.
         owner_id: Unique among live orchestrators; made up unless given.
         seal: See `Tools`; None for events that are stored as they are.
+        observer: Who measures; None for nobody.
     """
 
     def __init__(  # noqa: PLR0913 - the composition of an orchestrator
@@ -98,6 +100,7 @@ class Engine:
         settings: EngineSettings | None = None,
         owner_id: str | None = None,
         seal: Callable[[RunKey, bytes], bytes] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._store = store
         self._settings = settings or EngineSettings()
@@ -117,6 +120,7 @@ class Engine:
             read_step=store.read_step,
             read_history=store.read_history,
             **({} if seal is None else {"seal": seal}),
+            observer=observer or Unobserved(),
         )
         self._clock = _StoreClock(store)
         self._owner = Owner(

@@ -10,6 +10,7 @@ R4  Nothing that arrived vanishes: it becomes an event, or a note that says why 
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.core import events as e
@@ -39,6 +40,7 @@ from orchestrator.engine.endings import fields_of_end, outcome_of
 from orchestrator.engine.externals import Externals
 from orchestrator.engine.lengths import Lengths, may_keep_mail
 from orchestrator.engine.mail import Mail
+from orchestrator.engine.observing import Committed
 from orchestrator.engine.permits import RunPermits
 from orchestrator.engine.questions import Questions
 from orchestrator.engine.references import as_recorded, with_values
@@ -138,6 +140,17 @@ class LiveRun:
         return self._turn.ledger.status
 
     @property
+    def committing(self) -> Committed:
+        """What its draft makes history, for whoever measures."""
+        draft, started = self._turn.draft, self._turn.ledger.started
+        return Committed(
+            workflow=started.workflow if started else "",
+            started_at_ms=started.at_ms if started else 0,
+            events=draft.recorded,
+            steps=draft.steps_before,
+        )
+
+    @property
     def has_begun(self) -> bool:
         """Whether its history has begun."""
         return self._turn.ledger.started is not None
@@ -193,6 +206,7 @@ class LiveRun:
 
     def _resume(self, history: Sequence[e.Event]) -> Replayed | None:
         """Bring the code to where the history ends; None where the run is blocked instead."""
+        began = time.perf_counter()
         try:
             replayed = self._replay(history)
         except NondeterminismError as error:
@@ -209,6 +223,7 @@ class LiveRun:
         except ActivationFailed as error:
             self._block_loaded(error)
             return None
+        self._tools.observer.replayed(self._turn.started.workflow, time.perf_counter() - began)
         self._execution = replayed.execution
         # What replay complains of was logged when it happened.
         replayed.execution.take_complaints()
@@ -333,7 +348,9 @@ class LiveRun:
                 self._execution = self._new_execution(event)
             self._execution.seq = self._turn.ledger.seq
             apply, whole = self._execution.apply, with_values(event, self._tools.blobs)
+            began = time.perf_counter()
             commands = self._tools.watch(str(self.key), lambda: apply(whole))
+            self._tools.observer.activated(self._turn.started.workflow, time.perf_counter() - began)
             self._log_complaints(self._execution)
             self.questions.is_spoiled = self._execution.is_spoiled
             self._issue(commands)

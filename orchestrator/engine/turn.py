@@ -7,7 +7,7 @@ that activates the code.
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from orchestrator.core import events as e
@@ -17,6 +17,7 @@ from orchestrator.core.ledger import Ledger
 from orchestrator.core.values import Json
 from orchestrator.core.versions import to_carry_on, unknown
 from orchestrator.engine.draft import Draft
+from orchestrator.engine.observing import Observer, Unobserved
 from orchestrator.engine.ports import BlobStore, Dispatcher, Registry
 from orchestrator.store.ports import RunKey, StoredEvent
 
@@ -46,6 +47,7 @@ class Tools:
         read_step: See `OwnerStore.read_step`.
         read_history: See `OwnerStore.read_history`.
         seal: What an event's bytes become before they are chained and stored.
+        observer: Who measures.
     """
 
     registry: Registry
@@ -59,6 +61,7 @@ class Tools:
     read_step: Callable[[RunKey, int], dict[str, str]]
     read_history: Callable[[RunKey], list[StoredEvent]]
     seal: Callable[[RunKey, bytes], bytes] = lambda _key, data: data
+    observer: Observer = field(default_factory=Unobserved)
 
 
 class Turn:

@@ -36,6 +36,8 @@ MAY_IMPORT: dict[str, list[str]] = {
         *("orchestrator.worker.arguments", "orchestrator.worker.outcomes"),
         "orchestrator.worker.intercepting",
     ],
+    # Measures what an owner tells of its work.
+    "orchestrator.metrics": [CORE, "orchestrator.engine.observing"],
     "orchestrator.embedded": [CORE],
     "orchestrator.worker": [CORE, "orchestrator.store", ENGINE_PORTS, *EDGES],
     "orchestrator.client": [

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,24 @@ def test_orchestrator_drives_a_run_and_hands_over_when_it_is_stopped(
     shown = run("workflow", "show", "w-1", broker=valkey_url, cwd=tmp_path)
     assert "RunCompleted" in shown.stdout
     assert "verified" in shown.stdout
+
+
+def test_metrics_are_served_on_this_machine_while_it_runs(valkey_url: str, tmp_path: Path) -> None:
+    words = [*CELERY, "orchestrator", "--metrics-port", "0"]
+    with running(words, broker=valkey_url, cwd=tmp_path) as orchestrator:
+        line = orchestrator.wait_for(r"metrics: http://127\.0\.0\.1:\d+/metrics")
+        url = line.split("metrics: ")[1].split()[0]
+        orchestrator.wait_for("owns 16 partitions")
+        run("workflow", "start", "waiting", "--id", "m-1", broker=valkey_url, cwd=tmp_path)
+        run("workflow", "signal", "m-1", "go", "42", broker=valkey_url, cwd=tmp_path)
+        orchestrator.wait_for(r"m-1\.1 completed")
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            text = answer.read().decode()
+        assert 'orchestrator_workflow_completed_total{workflow_type="waiting"} 1.0' in text
+        assert "orchestrator_partitions 16.0" in text
+        orchestrator.process.send_signal(signal.SIGTERM)
+        assert "handed over" in orchestrator.rest()
+        assert orchestrator.process.wait() == 0
 
 
 def test_log_tells_no_password_and_no_payload(valkey_url: str, tmp_path: Path) -> None:

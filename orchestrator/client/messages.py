@@ -233,7 +233,12 @@ async def decide(
     session: Session, target: Target, step: int, decision: str, *, reason: str, by: str
 ) -> None:
     """Send a person's decision about a step, as it is; see `resolve` for what it raises."""
+    row = await session.resend(lambda: session.store.find_row(target.workflow_id))
+    if row is None:
+        raise RunNotFound(target.workflow_id)
     body: dict[str, Json] = {"step": step, "decision": decision, "reason": reason, "by": by}
+    # Steps are numbered by run: a run that goes on as the next one has another of this number.
+    body["for_run"] = target.run or int(row["run"])
     posted = await session.store.post(target.workflow_id, Kind.DECISION, body, run=target.run)
     _check_posted(target, posted)
 

@@ -25,8 +25,13 @@ class Attempts:
         self._turn = turn
 
     def decide(self, body: Mapping[str, Json]) -> None:
-        """A person decides about a step: step, decision, reason, by."""
+        """A person decides about a step: step, decision, reason, by, and for which run."""
         step, decision = body.get("step"), str(body.get("decision"))
+        run = body.get("for_run", self._turn.key.run)
+        if run != self._turn.key.run:
+            # The run went on meanwhile: the step of this number is another one here.
+            self._turn.reject("decision", f"it is about step {step} of run {run}, which has ended")
+            return
         if decision in pausing.DECISIONS:
             pausing.decide(self._turn, body, self._send)
             return

@@ -204,7 +204,7 @@ def test_signal_cancel_terminate_and_resolve_are_sent(
     assert [c["reason"] for c in posted(store, Kind.CANCEL)] == ["called"]
     assert len(posted(store, Kind.TERMINATE)) == 1
     assert posted(store, Kind.DECISION) == [
-        {"step": 3, "decision": "done", "reason": "by hand", "by": "ana"}
+        {"step": 3, "decision": "done", "reason": "by hand", "by": "ana", "for_run": 1}
     ]
 
 

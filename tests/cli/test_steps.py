@@ -31,7 +31,7 @@ def test_pause_unpause_and_reset_are_sent_with_reason_and_name(
         done = typed("step", word, order_42, "3", "--reason", "bank is down", "--by", "ana")
         assert (done.code, done.out) == (0, f"order-42 step 3: {word}\n")
     assert posted(store, Kind.DECISION) == [
-        {"step": 3, "decision": word, "reason": "bank is down", "by": "ana"}
+        {"step": 3, "decision": word, "reason": "bank is down", "by": "ana", "for_run": 1}
         for word in ("pause", "unpause", "reset")
     ]
 

@@ -140,7 +140,7 @@ def test_decision_about_a_parked_step_needs_a_reason_to_pass_it_over(
         handle.resolve(3, "forget", reason="x")
     handle.resolve(3, "done", reason="refunded by hand", by="ana")
     assert sent(store, Kind.DECISION) == [
-        {"step": 3, "decision": "done", "reason": "refunded by hand", "by": "ana"}
+        {"step": 3, "decision": "done", "reason": "refunded by hand", "by": "ana", "for_run": 1}
     ]
 
 

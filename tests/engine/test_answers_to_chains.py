@@ -6,8 +6,10 @@ from typing import Any, Literal
 import pytest
 
 from orchestrator import workflow
+from orchestrator.core import events as e
 from orchestrator.core.errors import ApplicationError, ChildWorkflowError
 from orchestrator.core.retry import Retry
+from orchestrator.store.ports import Kind
 from tests.engine.world import World
 
 Policy = Literal["terminate", "request_cancel", "abandon"]
@@ -106,3 +108,28 @@ def test_end_that_one_run_awaited_is_not_the_end_that_the_next_one_awaits() -> N
         world.signal("end", name, id=job_id)
         world.settle()
     assert world.result() == "second"
+
+
+async def stepping(part: int = 1) -> Any:
+    ordered = asyncio.create_task(workflow.step("job", part))
+    if part == 2:
+        return await ordered
+    await workflow.sleep(1)
+    workflow.continue_as_new(2)
+
+
+def test_decision_about_a_step_is_for_the_run_it_was_made_for() -> None:
+    world = World(stepping)
+    world.start("stepping")
+    world.turn()
+    world.advance(1_000)
+    world.turn()
+    assert world.row()["run"] == "2"
+    world.post(Kind.DECISION, {"step": 1, "decision": "pause", "reason": "x", "for_run": 1})
+    world.turn()
+    last = world.events("w", 2)[-1]
+    assert isinstance(last, e.RequestRejected)
+    assert "step 1 of run 1, which has ended" in last.reason
+    world.post(Kind.DECISION, {"step": 1, "decision": "pause", "reason": "x", "for_run": 2})
+    world.turn()
+    assert isinstance(world.events("w", 2)[-1], e.StepPaused)

@@ -773,7 +773,7 @@ class RunUnblocked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryCopied(Event):
-    """The events before this one, `event` of them, are copies of those of run `run` of `id`.
+    """The events before this one, `event` of them, are copies; the last was made by `run` of `id`.
 
     Whoever asked for it made the run go on from there; see `core.resetting`.  What follows is of
     this run alone: its chain (as in `RunStarted`), and how long its deadlines stood still.

@@ -83,6 +83,14 @@ class Cut:
         """Number of the last event that is kept; 0 for none."""
         return len(self.kept)
 
+    def made_by(self, origin: Origin) -> tuple[str, int]:
+        """Return workflow id and number of the run that made the last event which is kept.
+
+        Not the origin's where that one had copied it from another run.
+        """
+        copied = (event for event in self.dropped if isinstance(event, e.HistoryCopied))
+        return next(((one.id, one.run) for one in copied), (origin.id, origin.run))
+
     def later_signals(self) -> list[e.SignalReceived]:
         """Return the signals behind the cut, in their order; without the one given again."""
         later = self.dropped[1:] if self.again is not None else self.dropped

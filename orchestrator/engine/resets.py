@@ -128,11 +128,12 @@ class Resets:
         turn = self._turn
         for event in cut.kept:
             turn.draft.record(with_own_values(event, turn.tools.blobs))
+        id, run = cut.made_by(origin)
         turn.draft.record(
             e.HistoryCopied(
                 at_ms=turn.at_ms,
-                id=origin.id,
-                run=origin.run,
+                id=id,
+                run=run,
                 event=cut.last,
                 reason=origin.reason,
                 by=origin.by,

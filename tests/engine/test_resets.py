@@ -318,6 +318,32 @@ def test_owner_that_dies_in_a_reset_is_followed_by_another(
     check(world)
 
 
+def test_reset_to_an_event_that_was_copied_itself_is_to_the_run_that_made_it() -> None:
+    async def telling() -> list[Json]:
+        said = [workflow.info().run, await workflow.step("price", workflow.info().run)]
+        said.append(await workflow.signal("on"))
+        said.append(await workflow.step("ship", workflow.info().run))
+        return [*said, await workflow.signal("on")]
+
+    world = world_of(telling)
+    world.start("telling")
+    world.settle()
+    world.signal("on", "a")
+    world.settle()
+    reset(world, number_of(world, e.SignalReceived), request="a")
+    # Of what run 2 has copied the step's result is given again: the order is run 1's all the same.
+    reset(world, number_of(world, e.StepCompleted), run=2, request="b")
+    world.restart()
+    world.settle()
+    world.signal("on", "b")
+    world.settle()
+    assert world.row()["run"] == "3"
+    assert world.result() == [1, "price 1", "a", "ship 3", "b"]
+    (copied,) = [one for one in world.events("w", 3) if isinstance(one, e.HistoryCopied)]
+    assert (copied.id, copied.run) == ("w", 1)
+    check(world)
+
+
 def test_copied_history_survives_eviction_reset_and_reset_again() -> None:
     world = world_of(order)
     world.start("order", "7")

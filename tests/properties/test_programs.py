@@ -122,6 +122,16 @@ def check_prefixes(workflow_id: str, run: int, history: list[Event]) -> None:
     spec={"kind": "GoOn", "part": {"kind": "GoOn", "part": {"kind": "Signal", "name": "a"}}},
     people=[(0, "a")],
 )
+@example(
+    spec={
+        "kind": "Child",
+        "policy": "terminate",
+        "type": "wait_cancellation_requested",
+        "starts": False,
+        "part": {"kind": "Signal", "name": "a"},
+    },
+    people=[(1, "b"), (5, "reset 96"), (1, "reset 55"), (0, "reset 90")],
+)
 def test_a_program_killed_at_every_event_orders_the_same_and_ends_the_same(
     spec: Spec, people: list[tuple[int, str]]
 ) -> None:

@@ -776,7 +776,8 @@ class HistoryCopied(Event):
     """The events before this one, `event` of them, are copies; the last was made by `run` of `id`.
 
     Whoever asked for it made the run go on from there; see `core.resetting`.  What follows is of
-    this run alone: its chain (as in `RunStarted`), and how long its deadlines stood still.
+    this run alone: its chain, and who is told of its end (as in `RunStarted`), and how long its
+    deadlines stood still.
     """
 
     id: str
@@ -789,6 +790,7 @@ class HistoryCopied(Event):
     first_run: int = 0
     seen: list[str] = field(default_factory=list)
     watchers: list[dict[str, Json]] = field(default_factory=list)
+    parent: dict[str, Json] = field(default_factory=dict)
     stood_still_ms: int = 0
 
 

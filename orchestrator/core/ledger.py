@@ -327,6 +327,7 @@ class Ledger:
             first_run=event.first_run,
             seen=event.seen,
             watchers=event.watchers,
+            parent=event.parent,
         )
         self.seen, self.watchers = set(event.seen), [*event.watchers]
         self.request_ids.add(event.request_id)

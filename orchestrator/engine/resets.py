@@ -18,6 +18,7 @@ from orchestrator.core.states import StepState
 from orchestrator.core.values import Json, loads
 from orchestrator.engine.attempts import Attempts
 from orchestrator.engine.chains import reset_run
+from orchestrator.engine.children import parent_in
 from orchestrator.engine.deadlines import set_deadline
 from orchestrator.engine.mail import Mail, chain_in
 from orchestrator.engine.references import with_own_values
@@ -139,6 +140,7 @@ class Resets:
                 by=origin.by,
                 request_id=origin.request_id,
                 stood_still_ms=max(0, turn.at_ms - cut.kept[-1].at_ms),
+                parent=parent_in(body),
                 **chain_in(body),
             )
         )

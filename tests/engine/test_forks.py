@@ -1,5 +1,7 @@
 """RT2, RS2, RS4: a run goes on from the history of one that has ended, or of another id."""
 
+from typing import Any
+
 import pytest
 
 from orchestrator import workflow
@@ -76,6 +78,24 @@ def test_fork_does_not_undo_what_the_other_run_would_undo() -> None:
     with pytest.raises(Exception, match="step 1 reserve, step 2 charge, which either run would"):
         check_cut(world, at, is_fork=True)
     check_cut(world, 1, is_fork=True)
+
+
+def test_fork_of_a_child_does_not_answer_for_it() -> None:
+    async def boss() -> Any:
+        return await workflow.child.options(id="w")("named", "x")
+
+    world = world_of(named, boss)
+    world.start("boss", id="boss")
+    world.settle()
+    for at, id in ((1, "anew"), (3, "copied")):
+        begin_from(world, at, id=id)
+        world.signal("on", id, id=id)
+        world.settle()
+        assert world.status(id) == "completed"
+    assert world.status("boss") == "running"
+    world.signal("on", "itself")
+    world.settle()
+    assert world.result("boss") == ["x", "price w 1", "itself", "w 1"]
 
 
 def test_origin_that_is_not_there_ends_the_run_with_that_reason() -> None:

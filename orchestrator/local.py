@@ -20,7 +20,6 @@ from celery import Celery
 
 from orchestrator import step as face
 from orchestrator.core.definition import Codec
-from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.interceptors import ExecuteStep, Interceptor, chained, overriding
 from orchestrator.core.limits import LOCAL_THREADS_MAX
 from orchestrator.core.values import Json
@@ -104,7 +103,8 @@ class ThreadedLocalRunner:
             args, kwargs = load_arguments(
                 function, outgoing.args, outgoing.kwargs, blobs=self._blobs, codec=self._codec
             )
-        except (OrchestratorError, ImportError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the step must hear of it
+            # A thread pool keeps what is raised here to itself.
             body = outcomes.failed_before(type(error).__name__, str(error))
             self._end(outgoing, done, body)
             return

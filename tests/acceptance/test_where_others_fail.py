@@ -281,7 +281,6 @@ def test_settings_of_a_celery_task_do_not_disturb_its_steps(stack: Stack) -> Non
     assert len(set(taken)) == len(handles) * (len(elsewhere_app.WITH_SETTINGS) + 1 + 3)
     resent = sum(len(events_of(handle, e.StepResent)) for handle in handles)
     assert len(taken) - len(set(taken)) <= resent
-    assert len(set(taken)) == len(taken)
 
 
 # --- secrets --------------------------------------------------------------------------------------

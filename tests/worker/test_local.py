@@ -100,6 +100,22 @@ def test_coroutine_runs_on_the_loop(local: Runner) -> None:
     assert local.body()["result"] == {"cents": 5, "thread": "orchestrator-local-loop"}
 
 
+def test_registry_that_cannot_be_read_fails_the_attempt_and_the_next_one_may_run(
+    local: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_app: Celery) -> Any:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    monkeypatch.setattr(Celery, "tasks", property(broken))
+    local.submit("shop.price", 5)
+    body = local.body()
+    assert (body["kind"], body["ran"]) == ("failed", False)
+    assert body["failure"]["type"] == "RuntimeError"
+    monkeypatch.undo()
+    local.submit(f"{__name__}.plain", {"cents": 5})
+    assert local.body()["kind"] == "completed"
+
+
 def test_task_of_the_app_is_found_by_its_name(local: Runner) -> None:
     @local.app.task(name="shop.price", bind=True, shared=False)
     def price(self: Any, cents: int) -> int:

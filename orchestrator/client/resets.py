@@ -221,7 +221,7 @@ async def fork(
 
 async def is_made_by(session: Session, target: Target, requests: str) -> bool:
     """Return whether a request whose id begins with `requests` made this run go on."""
-    summary = await describe(session, target)
+    summary = await _begun(session, target)
     async for stored in stored_events(session, summary):
         event = history_event_of(stored).event
         if isinstance(event, RunStarted | HistoryCopied) and event.request_id.startswith(requests):
@@ -229,13 +229,26 @@ async def is_made_by(session: Session, target: Target, requests: str) -> bool:
     return False
 
 
-async def _look(session: Session, target: Target, options: ResetOptions) -> _Source:
+async def _begun(session: Session, target: Target) -> RunSummary:
+    """Return the run, once it has begun; as it is where it has not within `RESET_TIMEOUT_S`."""
+    deadline = session.deadline(RESET_TIMEOUT_S)
     summary = await describe(session, target)
+    while not summary.seq and summary.begins_at is None and (wait_ms := deadline.slice_ms()):
+        wait = functools.partial(
+            session.store.wait_for_event, summary.key, after_seq=0, wait_ms=wait_ms
+        )
+        await ridden_out(session, wait)
+        summary = await describe(session, target)
+    return summary
+
+
+async def _look(session: Session, target: Target, options: ResetOptions) -> _Source:
+    summary = await _begun(session, target)
     stored = [one async for one in stored_events(session, summary)]
     events = [history_event_of(one).event for one in stored]
     try:
         if not events:
-            raise ResetRefused("it has not begun")
+            raise ResetRefused("it has not begun; is an orchestrator running?")
         if any(one.is_blank for one in stored):
             raise ResetRefused("it is sealed, and no key here opens it; was it shredded?")
         event = options.at if isinstance(options.at, int) else event_before(events, options.at)

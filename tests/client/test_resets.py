@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -190,6 +191,11 @@ def test_refusals_are_one_sentence_and_leave_the_run_alone(env: Env) -> None:
     run.result()
     paid.start(4, id="w")
     assert "run 2 of the id is open" in refused(lambda: orc.run("w", 1).reset(1))
+
+
+def test_run_that_is_put_off_has_nothing_to_go_on_from(env: Env) -> None:
+    run = order.options(start_delay=timedelta(days=1)).start(3, id="later")
+    assert "later run 1: it has not begun" in refused(lambda: run.reset(1))
 
 
 def test_owner_judges_what_the_run_did_meanwhile(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:

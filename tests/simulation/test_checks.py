@@ -198,7 +198,7 @@ def attempts_lose_their_policy(patch: pytest.MonkeyPatch) -> None:
 
 
 def runs_forget_what_they_continue(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(mail, "_chain_in", lambda _body: {})
+    patch.setattr(mail, "chain_in", lambda _body: {})
 
 
 def attempts_begin_at_once(patch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,7 @@ class Stack:
             env={**os.environ, **self.environment, "COLUMNS": "200"},
             capture_output=True,
             text=True,
-            timeout=WAIT_S,
+            timeout=2 * WAIT_S,
             check=False,
         )
 

@@ -32,19 +32,19 @@ orc = Orchestrator(app)
 DONE: list[str] = []
 
 
-@app.task(name="shop.price")
+@app.task(name="shop.price", shared=False)
 def price(number: int) -> int:
     DONE.append("price")
     return number * 2
 
 
-@app.task(name="shop.charge")
+@app.task(name="shop.charge", shared=False)
 def charge(number: int) -> str:
     DONE.append("charge")
     return f"p-{number}"
 
 
-@app.task(name="shop.refund")
+@app.task(name="shop.refund", shared=False)
 def refund(number: int) -> None:
     DONE.append("refund")
 

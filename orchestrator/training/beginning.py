@@ -6,7 +6,7 @@ B2  What an earlier stage left is read for a first state only, and never written
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from orchestrator.training.checkpoints import CheckpointStore, Loaded
@@ -76,7 +76,13 @@ def _holds(session: Session, work: ChunkWork) -> bool:
     """Return whether a session can go on with this work (B1)."""
     if not session.cursor <= work.stop:
         return False
-    return session.orders == work.covering(session.parent_cursor, session.cursor)
+    low = session.parent_cursor
+    return _from(low, session.orders) == _from(low, work.covering(low, session.cursor))
+
+
+def _from(low: Cursor, orders: tuple[Order, ...]) -> tuple[Order, ...]:
+    """Return what holds from `low` on: of the first, not since when, which differs by chunk."""
+    return (replace(orders[0], cursor=low), *orders[1:]) if orders else ()
 
 
 def _session(order: Order, trainer: Trainer, dataset: Dataset, at: Cursor, step: int) -> Session:

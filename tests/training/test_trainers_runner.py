@@ -131,6 +131,15 @@ def test_chunks_without_a_save_count_from_the_last_checkpoint() -> None:
         assert result.repeated_steps == (0 if warm is not None else 35)
 
 
+def test_a_new_worker_that_has_read_a_checkpoint_keeps_what_it_trained_since() -> None:
+    found = branch(warm=WarmSessions()).through([0, 20])
+    found.warm = WarmSessions()
+    found.through([35], save=None)
+    result = found.train(at(60))
+    assert (result.warm, result.repeated_steps) == (True, 0)
+    assert result.checkpoint == branch().through([0, 20, 60]).refs[-1]
+
+
 def test_saves_on_the_way_are_those_of_chunks_that_end_there() -> None:
     whole = branch().through([0, 20, 50, 60])
     found = branch().through([0])

@@ -29,7 +29,7 @@ class Troupe:
 
     def result(self, scenario: Scenario) -> None:
         """Wait for the end of `scenario`; raises what it raised."""
-        self._futures[scenario].result(timeout=2 * WAIT_S)
+        self._futures[scenario].result(timeout=4 * WAIT_S)
 
     def close(self) -> None:
         """Wait for all of them."""

@@ -21,13 +21,15 @@ from tests.acceptance.child import Child
 from tests.acceptance.stack import Stack
 from tests.chaos.disturbance import GRACE_S, LEASES_S, START_S, Disturbances
 from tests.chaos.faults import Action, Fault, Victim
-from tests.chaos.processes import children_of, send
+from tests.chaos.processes import age_s, children_of, send
 from tests.chaos.takeover import Takeovers
 
 #: A fault that finds nobody to hit comes again after so long.
 _AGAIN_S = 0.1
 #: K3
 _WAIT_FOR_STEP_S = 3.0
+#: Celery itself gives up a worker whose child dies while it starts.
+_CHILD_AGE_S_MIN = 3.0
 _LOOK_S = 0.05
 
 Tell = Callable[[str], None]
@@ -218,7 +220,7 @@ class Fleet:
             for post in self._posts
             if post.victim is Victim.WORKER and not post.is_empty and not post.is_stopped
             for pid, born in children_of(post.child.pid)
-            if (pid, born) not in self._stopped_children
+            if (pid, born) not in self._stopped_children and age_s(born) >= _CHILD_AGE_S_MIN
         ]
         if not found:
             return False

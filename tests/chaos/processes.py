@@ -27,6 +27,12 @@ def born_at(pid: int) -> str:
     return "" if fields[0] == "Z" else fields[19]
 
 
+def age_s(born: str) -> float:
+    """Return for how many seconds a process of this birth has lived."""
+    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+    return uptime_s - int(born) / os.sysconf("SC_CLK_TCK")
+
+
 def send(number: signal.Signals, pid: int, born: str) -> bool:
     """Send a signal to the process of this birth; return whether it was there to get it (P1)."""
     if born_at(pid) != born:

@@ -34,7 +34,7 @@ _SHOWN_MAX = 20
 
 @click.group("batch")
 def batch() -> None:
-    """Cancel, terminate, signal or reset every run that a filter takes.
+    """Cancel, terminate or signal every open run that a filter takes, or reset every run.
 
     Look first with --dry-run, then say --yes.  The same --batch-id again goes on with the same
     batch: a run that has the request already does not get it twice.

@@ -61,9 +61,7 @@ async def _signal(session: Session, target: Target, request: str, told: Mapping[
 
 async def _reset(session: Session, target: Target, request: str, told: Mapping[str, Any]) -> None:
     # Begun again, the batch meets the runs that it has made.
-    whole, _, _ = request.rpartition(f"{target.workflow_id}.{target.run}")
-    if not await resets.is_made_by(session, target, whole):
-        await resets.reset(session, target, told["options"], request)
+    await resets.reset(session, target, told["options"], request, told["batch"])
 
 
 #: A further verb is a line here, and a command in `cli.batch`.
@@ -147,11 +145,13 @@ async def run_batch(
     runs = await matched(session, verb, wanted)
     report.matched = len(runs)
     what = f"{verb}:{told['name']}" if "name" in told else verb
+    requests = f"batch:{options.id}:{what}:"
+    told = {**told, "batch": requests}
     for number, found in enumerate(runs):
         if number:
             await session.pause(1 / options.rps)
         target = Target(workflow_id=found.workflow_id, run=found.run)
-        request = f"batch:{options.id}:{what}:{found.workflow_id}.{found.run}"
+        request = f"{requests}{found.workflow_id}.{found.run}"
         try:
             await VERBS[verb].act(session, target, request, told)
         except (RunClosed, RunNotFound):

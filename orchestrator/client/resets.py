@@ -154,11 +154,16 @@ async def plan(
 
 
 async def reset(
-    session: Session, target: Target, options: ResetOptions, request_id: str = ""
+    session: Session,
+    target: Target,
+    options: ResetOptions,
+    request_id: str = "",
+    batch: str = "",
 ) -> int:
     """Let the next run of the id go on from an event of this one; return the next run's number.
 
-    The run ends, if it is open.  The same request id again is the same request.
+    The run ends, if it is open.  The same request id again is the same request.  A run that was
+    made by a request whose id begins with `batch` is left alone, and its own number returned.
 
     Raises:
         ResetRefused: No run can go on from there, or it is not the id's latest one.
@@ -169,8 +174,11 @@ async def reset(
         StoreUnavailable: No answer; repeat it under the same id.
     """
     request_id = request_id or new_request_id()
+    await _begun(session, target)
     found = await _look(session, target, options)
     key = found.summary.key
+    if batch and _is_made_by(found.events, batch):
+        return key.run
     if _is_by(found.events[-1], request_id):
         return key.run + 1
     await _check_latest(session, found.summary)
@@ -219,18 +227,13 @@ async def fork(
     return await _open(session, workflow_id, found, options, encoded, new_request_id())
 
 
-async def is_made_by(session: Session, target: Target, requests: str) -> bool:
-    """Return whether a request whose id begins with `requests` made this run go on."""
-    summary = await _begun(session, target)
-    async for stored in stored_events(session, summary):
-        event = history_event_of(stored).event
-        if isinstance(event, RunStarted | HistoryCopied) and event.request_id.startswith(requests):
-            return True
-    return False
+def _is_made_by(events: Sequence[Event], requests: str) -> bool:
+    asked = [event.request_id for event in events if isinstance(event, RunStarted | HistoryCopied)]
+    return any(each.startswith(requests) for each in asked)
 
 
-async def _begun(session: Session, target: Target) -> RunSummary:
-    """Return the run, once it has begun; as it is where it has not within `RESET_TIMEOUT_S`."""
+async def _begun(session: Session, target: Target) -> None:
+    """Wait until the run has begun, for up to `RESET_TIMEOUT_S`; not for one that is put off."""
     deadline = session.deadline(RESET_TIMEOUT_S)
     summary = await describe(session, target)
     while not summary.seq and summary.begins_at is None and (wait_ms := deadline.slice_ms()):
@@ -239,11 +242,10 @@ async def _begun(session: Session, target: Target) -> RunSummary:
         )
         await ridden_out(session, wait)
         summary = await describe(session, target)
-    return summary
 
 
 async def _look(session: Session, target: Target, options: ResetOptions) -> _Source:
-    summary = await _begun(session, target)
+    summary = await describe(session, target)
     stored = [one async for one in stored_events(session, summary)]
     events = [history_event_of(one).event for one in stored]
     try:

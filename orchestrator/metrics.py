@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.core import events as e
 from orchestrator.core.errors import ConfigurationError
-from orchestrator.engine.observing import Committed
+from orchestrator.engine.observing import Committed, Observer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,7 +84,7 @@ class _Metrics:
         )
 
 
-class PrometheusObserver:
+class PrometheusObserver(Observer):
     """See the module, and `engine.observing.Observer`."""
 
     def __init__(self, registry: "CollectorRegistry | None" = None) -> None:

@@ -10,7 +10,7 @@ B3  One run that cannot take it does not stop the others; a store that does not 
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 from orchestrator.client import listing, messages, resets
 from orchestrator.client.filters import All, Comparison, Filter
@@ -18,7 +18,7 @@ from orchestrator.client.ids import new_request_id
 from orchestrator.client.listing import Found
 from orchestrator.client.messages import Target
 from orchestrator.client.port import run_in_place
-from orchestrator.client.resets import ResetOptions, ResetPlan
+from orchestrator.client.resets import ResetHow, ResetOptions, ResetPlan
 from orchestrator.client.session import Session
 from orchestrator.core.errors import (
     OrchestratorError,
@@ -198,24 +198,9 @@ class Batch:
         """Send every open run of them a signal, each once."""
         return self.run("signal", {"name": name, "payload": payload})
 
-    def reset(
-        self,
-        at: int | str,
-        *,
-        reapply_signals: bool = True,
-        despite_effects: bool = False,
-        reason: str = "",
-        by: str = "",
-    ) -> BatchReport:
+    def reset(self, at: int | str, **how: Unpack[ResetHow]) -> BatchReport:
         """Let the next run of each of their ids go on from an event; see `resets.reset`."""
-        options = ResetOptions(
-            at=at,
-            reapply_signals=reapply_signals,
-            despite_effects=despite_effects,
-            reason=reason,
-            by=by,
-        )
-        return self.run("reset", {"options": options})
+        return self.run("reset", {"options": ResetOptions(at=at, **how)})
 
     def plan_reset(self, found: Found, options: ResetOptions) -> ResetPlan:
         """Return what `reset` would do to one of them; see `resets.plan`."""

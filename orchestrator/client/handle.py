@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import EllipsisType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, Unpack, cast
 
 from orchestrator.client import exporting, messages, reading, resets, updates
 from orchestrator.client.history_file import HistoryHeader
 from orchestrator.client.messages import Target
 from orchestrator.client.port import run_in_place
-from orchestrator.client.resets import ResetOptions, ResetPlan
+from orchestrator.client.resets import ResetHow, ResetOptions, ResetPlan
 from orchestrator.client.session import Session
 from orchestrator.client.step_handle import AsyncStepHandle, StepHandle
 from orchestrator.client.summary import HistoryEvent, RunSummary
@@ -154,26 +154,12 @@ class AsyncRunHandle(_Named, Generic[R]):
         """See `messages.terminate`."""
         await messages.terminate(self._sessions.on_running_loop(), self._target, reason)
 
-    async def reset(
-        self,
-        at: int | str,
-        *,
-        reapply_signals: bool = True,
-        despite_effects: bool = False,
-        reason: str = "",
-        by: str = "",
-    ) -> "AsyncRunHandle[R]":
+    async def reset(self, at: int | str, **how: Unpack[ResetHow]) -> "AsyncRunHandle[R]":
         """Let the id's next run go on from an event of this one; see `resets.reset`.
 
         Returns a handle on the next run.
         """
-        options = ResetOptions(
-            at=at,
-            reapply_signals=reapply_signals,
-            despite_effects=despite_effects,
-            reason=reason,
-            by=by,
-        )
+        options = ResetOptions(at=at, **how)
         work = resets.reset(self._sessions.on_running_loop(), self._target, options)
         run = await work
         return AsyncRunHandle(self._sessions, replace(self._target, run=run))
@@ -316,26 +302,12 @@ class RunHandle(_Named, Generic[R]):
         """See `messages.terminate`."""
         run_in_place(messages.terminate(self._sessions.blocking(), self._target, reason))
 
-    def reset(
-        self,
-        at: int | str,
-        *,
-        reapply_signals: bool = True,
-        despite_effects: bool = False,
-        reason: str = "",
-        by: str = "",
-    ) -> "RunHandle[R]":
+    def reset(self, at: int | str, **how: Unpack[ResetHow]) -> "RunHandle[R]":
         """Let the id's next run go on from an event of this one; see `resets.reset`.
 
         Returns a handle on the next run.
         """
-        options = ResetOptions(
-            at=at,
-            reapply_signals=reapply_signals,
-            despite_effects=despite_effects,
-            reason=reason,
-            by=by,
-        )
+        options = ResetOptions(at=at, **how)
         work = resets.reset(self._sessions.blocking(), self._target, options)
         run = run_in_place(work)
         return RunHandle(self._sessions, replace(self._target, run=run))

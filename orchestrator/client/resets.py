@@ -12,7 +12,7 @@ CR3  Everything is looked at here first, so that a mistake is the caller's at on
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from orchestrator.client import conflicts
 from orchestrator.client.exporting import stored_events
@@ -67,6 +67,15 @@ class ResetOptions:
     despite_effects: bool = False
     reason: str = ""
     by: str = ""
+
+
+class ResetHow(TypedDict, total=False):
+    """The same, but for `at`, as keyword arguments."""
+
+    reapply_signals: bool
+    despite_effects: bool
+    reason: str
+    by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ OB2  An observer must not fail, nor take long: it stands in the owner's one thre
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from orchestrator.core.events import Event
 from orchestrator.core.ledger import StepEntry
@@ -30,8 +29,8 @@ class Committed:
     steps: dict[int, StepEntry]
 
 
-class Observer(Protocol):
-    """Measures one orchestrator; called from the owner's thread."""
+class Observer:
+    """Is told what an orchestrator does, from its owner's thread; as it is, it measures nothing."""
 
     def committed(self, commit: Committed) -> None:
         """A commit of a run is history."""
@@ -50,25 +49,3 @@ class Observer(Protocol):
 
     def turned(self, *, runs: int, partitions: int, waited_ms: Sequence[int]) -> None:
         """A cycle is over: runs in memory, partitions owned, how long arrivals lay unread."""
-
-
-class Unobserved:
-    """Nobody measures."""
-
-    def committed(self, commit: Committed) -> None:
-        """See `Observer`."""
-
-    def refused(self, result: str) -> None:
-        """See `Observer`."""
-
-    def activated(self, workflow: str, seconds: float) -> None:
-        """See `Observer`."""
-
-    def replayed(self, workflow: str, seconds: float) -> None:
-        """See `Observer`."""
-
-    def looked_up(self, *, is_in_memory: bool) -> None:
-        """See `Observer`."""
-
-    def turned(self, *, runs: int, partitions: int, waited_ms: Sequence[int]) -> None:
-        """See `Observer`."""

@@ -24,7 +24,7 @@ from orchestrator.core.versions import every_version
 from orchestrator.engine.door import pass_on
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.local_steps import LocalSteps
-from orchestrator.engine.observing import Observer, Unobserved
+from orchestrator.engine.observing import Observer
 from orchestrator.engine.owner import Owner
 from orchestrator.engine.ports import BlobStore, Dispatcher, LocalRunner, Registry
 from orchestrator.engine.relay import OutboxRelay
@@ -120,7 +120,7 @@ class Engine:
             read_step=store.read_step,
             read_history=store.read_history,
             **({} if seal is None else {"seal": seal}),
-            observer=observer or Unobserved(),
+            observer=observer or Observer(),
         )
         self._clock = _StoreClock(store)
         self._owner = Owner(

@@ -17,7 +17,7 @@ from orchestrator.core.ledger import Ledger
 from orchestrator.core.values import Json
 from orchestrator.core.versions import to_carry_on, unknown
 from orchestrator.engine.draft import Draft
-from orchestrator.engine.observing import Observer, Unobserved
+from orchestrator.engine.observing import Observer
 from orchestrator.engine.ports import BlobStore, Dispatcher, Registry
 from orchestrator.store.ports import RunKey, StoredEvent
 
@@ -61,7 +61,7 @@ class Tools:
     read_step: Callable[[RunKey, int], dict[str, str]]
     read_history: Callable[[RunKey], list[StoredEvent]]
     seal: Callable[[RunKey, bytes], bytes] = lambda _key, data: data
-    observer: Observer = field(default_factory=Unobserved)
+    observer: Observer = field(default_factory=Observer)
 
 
 class Turn:

@@ -7,6 +7,7 @@ from orchestrator.core import events as e
 from orchestrator.core.limits import CANCEL_HEARD_MS_MAX
 from tests.acceptance.stack import Stack, events_of
 from tests.acceptance.together import together
+from tests.acceptance.waiting import within
 
 #: What it takes beside the renewal: the request's way in, a signal to the body, the outcome's way.
 WAY_MS_MAX = 700
@@ -14,16 +15,19 @@ WAY_MS_MAX = 700
 
 @together
 def test_running_body_is_interrupted_within_about_a_second_of_the_cancel(stack: Stack) -> None:
-    handle = stack.start("cancelled_wait", "waited", "wait", id="waited")
-    stack.wait_for_body("waited")
-    handle.cancel("enough")
-    assert stack.wait_for_end(handle) == "cancelled"
-    [asked] = events_of(handle, e.CancelRequested)
-    [ended] = events_of(handle, e.StepFailed, step=1, kind="cancelled")
-    took_ms = ended.at_ms - asked.at_ms
-    assert took_ms <= CANCEL_HEARD_MS_MAX + WAY_MS_MAX, f"it took {took_ms} ms"
-    assert stack.effects("waited") == []
-    stack.check_history(handle)
+    def measure(number: int) -> float:
+        name = f"waited{number}"
+        handle = stack.start("cancelled_wait", name, "wait", id=name)
+        stack.wait_for_body(name)
+        handle.cancel("enough")
+        assert stack.wait_for_end(handle) == "cancelled"
+        [asked] = events_of(handle, e.CancelRequested)
+        [ended] = events_of(handle, e.StepFailed, step=1, kind="cancelled")
+        assert stack.effects(name) == []
+        stack.check_history(handle)
+        return ended.at_ms - asked.at_ms
+
+    within(CANCEL_HEARD_MS_MAX + WAY_MS_MAX, measure)
 
 
 @together

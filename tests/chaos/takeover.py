@@ -117,6 +117,10 @@ class Takeovers:
         names = self._stack.redis.mget([self._stack.keys.lease(p) for p in range(PARTITIONS)])
         return {p: name.decode().rpartition("/")[0] for p, name in enumerate(names) if name}
 
+    def note_standstill(self, began: float, ended: float) -> None:
+        """The machine stood still between these instants, and nobody could take over."""
+        self._disturbances.add_standstill(began, ended)
+
     # --- what became of it -----------------------------------------------------------------------
 
     def look(self) -> None:

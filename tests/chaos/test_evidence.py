@@ -163,3 +163,5 @@ def test_time_in_which_several_things_were_the_matter_counts_once() -> None:
     disturbances.begin("orchestrator 1")
     assert disturbances.seconds(100.0, 130.0) == 19.0
     assert disturbances.seconds(110.0, 120.0) == 0.0
+    disturbances.add_standstill(112.0, 115.0)
+    assert disturbances.seconds(110.0, 120.0) == 3.0

@@ -5,6 +5,7 @@ With every write on disk before its answer, nobody ever reads what the server co
 
 import contextlib
 import threading
+import time
 from types import TracebackType
 
 from redis.exceptions import RedisError
@@ -13,6 +14,8 @@ from tests.acceptance.stack import Stack
 from tests.chaos.takeover import Takeovers
 
 _LOOK_S = 0.1
+#: Who wakes up later than this stood still, and with it, as a rule, the machine.
+_LATE_S_MAX = 0.5
 #: Heads are read once in so many looks.
 _HEADS_EVERY = 10
 
@@ -46,12 +49,21 @@ class Witness:
 
     def _look(self) -> None:
         number = 0
-        while not self._stop.wait(_LOOK_S):
+        while not self._wait():
             number += 1
             with contextlib.suppress(RedisError):  # away for the moment: that is the storm
                 self._takeovers.look()
                 if number % _HEADS_EVERY == 0:
                     self._read_heads()
+
+    def _wait(self) -> bool:
+        """Wait until the next look; return whether it is over."""
+        due = time.monotonic() + _LOOK_S
+        is_over = self._stop.wait(_LOOK_S)
+        woken = time.monotonic()
+        if woken > due + _LATE_S_MAX:
+            self._takeovers.note_standstill(due, woken)
+        return is_over
 
     def _read_heads(self) -> None:
         pipeline = self._stack.redis.pipeline(transaction=False)

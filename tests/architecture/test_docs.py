@@ -7,9 +7,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.architecture.tree import ROOT
+from tests.architecture.tree import ROOT, for_every
 
 FOLDERS = ["orchestrator", "tasks", "sagas", "benchmarks", "tests", "ops", "docs"]
 SUFFIXES = {".py", ".lua", ".md"}
@@ -41,7 +39,7 @@ def prose(path: Path) -> Iterator[str]:
             yield ast.get_docstring(node) or ""
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
+@for_every(FILES)
 def test_every_file_named_in_prose_exists(path: Path) -> None:
     known = {known.as_posix() for known in FILES}
     for mention in (mention for text in prose(path) for mention in MENTION.findall(text)):
@@ -60,7 +58,7 @@ def test_every_test_named_in_a_document_exists() -> None:
             assert named <= defined, f"{path} names {named - defined}"
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".md"], ids=str)
+@for_every([path for path in FILES if path.suffix == ".md"])
 def test_every_link_of_a_document_leads_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", (ROOT / path).read_text()):
         if "://" not in target:

@@ -4,10 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import orchestrator
-from tests.architecture.tree import PRODUCT, imported, is_inside, module_name, python_files
+from tests.architecture.tree import (
+    PRODUCT,
+    for_every,
+    imported,
+    is_inside,
+    module_name,
+    python_files,
+)
 
 CORE = "orchestrator.core"
 STORE_PORTS = "orchestrator.store.ports"
@@ -129,7 +134,7 @@ def part_of(path: Path) -> str | None:
 FILES = python_files(*PRODUCT)
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
+@for_every(FILES)
 def test_module_imports_only_what_its_layer_may(path: Path) -> None:
     part = part_of(path)
     assert part is not None, f"{path} belongs to no layer: give it a row in MAY_IMPORT"
@@ -138,17 +143,13 @@ def test_module_imports_only_what_its_layer_may(path: Path) -> None:
             assert is_inside(name, part, *MAY_IMPORT[part]), f"{path}:{line} imports {name}"
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in FILES if part_of(path) != "orchestrator.testing"], ids=str
-)
+@for_every([path for path in FILES if part_of(path) != "orchestrator.testing"])
 def test_the_product_does_not_use_its_test_kit(path: Path) -> None:
     for line, name in imported(path):
         assert not is_inside(name, "orchestrator.testing"), f"{path}:{line} imports {name}"
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in FILES if part_of(path) in MAY_IMPORT_FOREIGN], ids=str
-)
+@for_every([path for path in FILES if part_of(path) in MAY_IMPORT_FOREIGN])
 def test_lower_layers_know_no_foreign_package_but_their_own(path: Path) -> None:
     may = MAY_IMPORT_FOREIGN[part_of(path) or ""]
     for line, name in imported(path):
@@ -156,7 +157,7 @@ def test_lower_layers_know_no_foreign_package_but_their_own(path: Path) -> None:
             assert is_inside(name, *may), f"{path}:{line} imports {name}"
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if part_of(path) == CORE], ids=str)
+@for_every([path for path in FILES if part_of(path) == CORE])
 def test_core_stays_without_clock_chance_and_io(path: Path) -> None:
     may = [*CORE_STDLIB, *CORE_STDLIB_EXTRA.get(path.as_posix(), [])]
     for line, name in imported(path):

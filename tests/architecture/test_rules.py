@@ -4,9 +4,15 @@ import ast
 import builtins
 from pathlib import Path
 
-import pytest
-
-from tests.architecture.tree import EVERYTHING, PRODUCT, imported, is_inside, parsed, python_files
+from tests.architecture.tree import (
+    EVERYTHING,
+    PRODUCT,
+    for_every,
+    imported,
+    is_inside,
+    parsed,
+    python_files,
+)
 
 #: The tree; training's is a branch of it, which is loaded with training only.
 ERROR_TREES = ("orchestrator/core/errors.py", "orchestrator/training/errors.py")
@@ -35,7 +41,7 @@ def is_exception(node: ast.ClassDef) -> bool:
     return False
 
 
-@pytest.mark.parametrize("path", python_files("orchestrator"), ids=str)
+@for_every(python_files("orchestrator"))
 def test_every_exception_stands_in_the_one_tree(path: Path) -> None:
     if path.as_posix() in ERROR_TREES:
         return
@@ -45,7 +51,7 @@ def test_every_exception_stands_in_the_one_tree(path: Path) -> None:
             assert name in INTERNAL_EXCEPTIONS, f"{name}: move it to the tree in errors.py"
 
 
-@pytest.mark.parametrize("path", python_files(*PRODUCT, "benchmarks"), ids=str)
+@for_every(python_files(*PRODUCT, "benchmarks"))
 def test_nothing_reads_or_writes_a_format_that_runs_code(path: Path) -> None:
     for line, name in imported(path):
         assert not is_inside(name, *UNSAFE_FORMATS), f"{path}:{line} imports {name}"
@@ -55,7 +61,7 @@ def test_nothing_reads_or_writes_a_format_that_runs_code(path: Path) -> None:
             assert value == "json", f"{path}:{node.value.lineno}: {node.arg}={value!r}"
 
 
-@pytest.mark.parametrize("path", python_files("tests"), ids=str)
+@for_every(python_files("tests"))
 def test_no_test_sleeps(path: Path) -> None:
     if path.as_posix().startswith(MAY_SLEEP):
         return
@@ -67,7 +73,7 @@ def test_no_test_sleeps(path: Path) -> None:
             assert owner != "time", f"{path}:{node.lineno}: wait on a condition instead"
 
 
-@pytest.mark.parametrize("path", python_files(*EVERYTHING), ids=str)
+@for_every(python_files(*EVERYTHING))
 def test_no_exception_is_swallowed_without_a_word(path: Path) -> None:
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ExceptHandler) and isinstance(node.body[0], ast.Pass):

@@ -8,9 +8,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.architecture.tree import EVERYTHING, PRODUCT, ROOT, parsed, python_files
+from tests.architecture.tree import EVERYTHING, PRODUCT, ROOT, for_every, parsed, python_files
 
 FILE_LINES_MAX = 400
 #: A file of tests is entered by a test's name, not read from the top.
@@ -76,7 +74,7 @@ def parameters(function: Function) -> int:
     return len(named) - hidden + len(function.args.kwonlyargs)
 
 
-@pytest.mark.parametrize("path", python_files(*EVERYTHING), ids=str)
+@for_every(python_files(*EVERYTHING))
 def test_file_holds_one_idea(path: Path) -> None:
     lines = len((ROOT / path).read_text().splitlines())
     lines_max = TEST_FILE_LINES_MAX if path.parts[0] == "tests" else FILE_LINES_MAX
@@ -84,14 +82,14 @@ def test_file_holds_one_idea(path: Path) -> None:
     assert lines <= lines_max or allowed, f"{path} has {lines} lines: split it by idea"
 
 
-@pytest.mark.parametrize("path", python_files(*EVERYTHING), ids=str)
+@for_every(python_files(*EVERYTHING))
 def test_function_fits_a_screen(path: Path) -> None:
     for name, function in functions(path):
         lines = body_lines(function)
         assert lines <= FUNCTION_LINES_MAX or name in LONGER_FUNCTIONS, f"{name}: {lines} lines"
 
 
-@pytest.mark.parametrize("path", python_files(*PRODUCT), ids=str)
+@for_every(python_files(*PRODUCT))
 def test_function_takes_at_most_six_parameters(path: Path) -> None:
     for name, function in functions(path):
         found = parameters(function)

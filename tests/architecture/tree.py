@@ -5,8 +5,8 @@ to dodge a cycle is the cycle.
 """
 
 import ast
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, wraps
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +42,31 @@ def imported(path: Path) -> Iterator[tuple[int, str]]:
             assert not node.level, f"{path}:{node.lineno}: relative import"
             for alias in node.names:
                 yield node.lineno, f"{node.module}.{alias.name}"
+
+
+def for_every(paths: Iterable[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """Make one test of what has to hold for every path; it names all for which it does not.
+
+    A test for each would be thousands, which take longer to be counted than to be run.
+    """
+
+    def decorate(check: Callable[[Path], None]) -> Callable[[], None]:
+        @wraps(check)
+        def test() -> None:
+            found = list(paths)
+            assert found, "nothing is looked at"
+            broken = []
+            for path in found:
+                try:
+                    check(path)
+                except AssertionError as error:
+                    broken.append(f"{path}: {error}")
+            assert not broken, "\n".join(broken)
+
+        del test.__wrapped__  # pytest would read its signature
+        return test
+
+    return decorate
 
 
 def is_inside(name: str, *packages: str) -> bool:

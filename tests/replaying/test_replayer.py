@@ -287,6 +287,7 @@ def test_files_are_replayed_where_no_server_answers() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_history_of_the_greatest_length_replays(tmp_path: Path) -> None:
     store = many_signals(HISTORY_EVENTS_MAX, workflow="listening")
     target = Target(workflow_id="w", run=0)

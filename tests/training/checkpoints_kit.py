@@ -62,8 +62,11 @@ def place(kind: str, request: pytest.FixtureRequest) -> Place:
     return Place(kind, server.bucket(), server)
 
 
-#: A place of every kind, one after the other; import it where it is used.
-@pytest.fixture(params=["directory", "moto", "ministack"])
+#: A place of every kind, one after the other; import it where it is used.  Of the two servers of S3
+#: ministack knows more; moto answers late, and is asked by `make long`.
+@pytest.fixture(
+    params=["directory", "ministack", pytest.param("moto", marks=pytest.mark.long)],
+)
 def anywhere(request: pytest.FixtureRequest) -> Place:
     """A new, empty place."""
     return place(request.param, request)

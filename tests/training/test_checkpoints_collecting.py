@@ -296,5 +296,11 @@ class Collecting(RuleBasedStateMachine):
             self.store.read_blob(ledger)
 
 
-Collecting.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+class CollectingForLong(Collecting):
+    """The same, tried more often."""
+
+
+Collecting.TestCase.settings = settings(max_examples=12, stateful_step_count=25, deadline=None)
+CollectingForLong.TestCase.settings = settings(Collecting.TestCase.settings, max_examples=60)
 TestCollecting = Collecting.TestCase
+TestCollectingForLong = pytest.mark.long(CollectingForLong.TestCase)

@@ -91,7 +91,10 @@ def begin(plan: TrainingPlan, prepared: Prepared) -> Course:
             [order_from_json(order) for order in start.orders],
             [ref_from_json(ref) for ref in start.refs],
         )
-        return Course(plan, prepared, schema, branch)
+        # Older forks named their branches as their parent does, and so at times like one of its.
+        is_unique = workflow.patched("branches-by-whole-name")
+        root = None if is_unique else branch.name.partition("@")[0]
+        return Course(plan, prepared, schema, branch, root=root)
     origin = Cursor(0, 0)
     order = Order(cursor=origin, seed=plan.seed, hparams=prepared.hparams)
     course = Course(plan, prepared, schema, Branch("main", origin, [order]))
@@ -134,6 +137,7 @@ async def save_first(course: Course, desk: Desk, state: TrainingState) -> None:
     work = course.save_here("pinned")
     if work is not None:
         await run_chunk(course, work, course.interval(), desk, state)
+    course.pin_newest()
 
 
 async def run_chunk(
@@ -222,9 +226,10 @@ def next_review(course: Course) -> Cursor | None:
 def needed_by(course: Course) -> dict[str, str]:
     """Return the digests of the checkpoints that the run needs whatever its plan says, and why."""
     refs = course.branch.refs
-    return {ref.manifest_sha256: "pinned" for ref in refs if ref.kind == "pinned"} | {
-        refs[-1].manifest_sha256: "the result"
-    }
+    pinned = {ref.manifest_sha256: "pinned" for ref in refs if ref.kind == "pinned"}
+    if workflow.patched("pins-where-ordered"):
+        pinned = dict.fromkeys(course.pinned, "pinned")
+    return pinned | {refs[-1].manifest_sha256: "the result"}
 
 
 def show(state: TrainingState, course: Course) -> None:

@@ -25,7 +25,7 @@ from orchestrator.training.records import (
 )
 from orchestrator.training.trainer import Cursor
 from orchestrator.training.trainers import get_trainer
-from orchestrator.training.work import ChunkWork, Order, ref_from_json
+from orchestrator.training.work import ChunkResult, ChunkWork, Order, ref_from_json
 from sagas.app import orc
 from sagas.training_course import Branch, Course
 from sagas.training_desk import Desk
@@ -134,16 +134,20 @@ async def train_to_end(course: Course, state: TrainingState) -> None:
 
 async def save_first(course: Course, desk: Desk, state: TrainingState) -> None:
     """Save where the training stands, so that what is ordered there can begin from it."""
-    work = course.save_here("pinned")
-    if work is not None:
-        await run_chunk(course, work, course.interval(), desk, state)
+    while (work := course.save_here("pinned")) is not None:
+        if not await run_chunk(course, work, course.interval(), desk, state):
+            break
     course.pin_newest()
 
 
 async def run_chunk(
     course: Course, work: ChunkWork, interval: Interval, desk: Desk, state: TrainingState
-) -> None:
-    """Have a chunk trained, and take what came of it; a machine that does not fit pauses it all."""
+) -> bool:
+    """Have a chunk trained, and take what came of it; a machine that does not fit pauses it all.
+
+    Returns:
+        Whether the chunk was stopped before it came to where it was to begin.
+    """
     show_interval(state, interval)
     try:
         answer = await workflow.step(
@@ -158,25 +162,34 @@ async def run_chunk(
         if error.type != "EnvironmentDiffers":
             raise
         desk.pause(f"{error.failure.message}; resume elsewhere, or with environment=flag")
-        return
+        return False
     result = result_from_json(answer["result"])
-    course.take(result, attempt=int(answer["attempt"]))
+    falls_short = take(course, result, attempt=int(answer["attempt"]))
     state.failures += int(answer["attempt"]) - 1
     note_loss(state, result.metrics, course)
     state.rejected += [f"{one.ref.cursor}: {one.reason}" for one in result.rejected]
     state.bit_identical &= not result.environment_differs
+    return falls_short
+
+
+def take(course: Course, result: ChunkResult, *, attempt: int) -> bool:
+    """Take what came of a chunk; return whether it stopped before where it was to begin."""
+    is_behind = result.stopped_at < course.branch.cursor
+    falls_short = is_behind and workflow.patched("training-keeps-its-place")
+    course.take(result, attempt=attempt, goes_back=is_behind and not falls_short)
+    return falls_short
 
 
 async def conclude(course: Course, state: TrainingState, saga: workflow.Saga) -> TrainingReport:
     """Evaluate the newest checkpoint, and register it where the plan names a model."""
     plan, branch = course.plan, course.branch
     state.status = Status.EVALUATING
-    work = course.save_here("final")
-    if work is not None:
+    while (work := course.save_here("final")) is not None:
         answer = await workflow.step(
             train_chunk, work.as_json(), {}, queue=plan.queue, retry=CHUNK_RETRY
         )
-        course.take(result_from_json(answer["result"]), attempt=1)
+        if not take(course, result_from_json(answer["result"]), attempt=1):
+            break
     last = branch.refs[-1]
     final: Evaluation = await workflow.step(
         evaluate, course.final_work().as_json(), start_to_close=STEP_TIMEOUT

@@ -5,6 +5,7 @@ R1  The same work from the same parent gives the same manifest, in one piece or 
 R2  A checkpoint that cannot be read costs time, never the result: training goes on from the newest
     good one under what was in force there.  Where a rejected one was, it is saved again, from the
     same parent and as the same kind: bit for bit what it was.  The chain heals behind the run.
+     What another machine makes of it is another checkpoint, and answered as one.
 R3  A worker that is asked to stop finishes its step, saves if the grace allows, and answers.  Steps
     that it trained again are saved like others, but before the place of a rejected checkpoint.
 """
@@ -194,7 +195,11 @@ class _Chunk:
             # Its manifest can be read and says other things.  The run goes on without it: steps
             # count on from the parent, and whoever reads the answer is told.
             return "differs"
-        return "healed" if ref.manifest_sha256 == lost.manifest_sha256 else "differs"
+        if ref.manifest_sha256 == lost.manifest_sha256:
+            return "healed"
+        # What follows names it as parent, and history knows only what an answer names.
+        self._saving.saved.append(ref)
+        return "differs"
 
     def _on_the_way(self) -> Stop | None:
         """Train from one of the work's saves to the next, while the one before is written."""
@@ -219,9 +224,10 @@ class _Chunk:
         return SaveAs(kind="preempt")
 
     def _already_saved(self) -> CheckpointRef | None:
-        """Return the parent the work named, if not a step was taken since."""
+        """Return the parent, if not a step was taken since."""
         session = self._session
         if session.parent is None or session.since.steps:
             return None
-        found = [r for r in self._work.candidates if r.manifest_sha256 == session.parent]
+        known = (*self._work.candidates, *self._saving.saved)
+        found = [r for r in known if r.manifest_sha256 == session.parent]
         return found[0] if found else None

@@ -43,7 +43,8 @@ from tasks.training_models import BranchStart, Evaluation, Prepared, TrainingPla
 #: A worker that is killed costs an attempt; that may happen as often as it likes, but a chunk that
 #: kills every worker it meets must end.
 CHUNK_RETRY = Retry(attempts=50, initial=timedelta(milliseconds=200), interval_max=timedelta(30))
-#: A chunk is about a second, at most half an interval; one that says nothing for so long hangs.
+#: A chunk says that it is alive before its steps, and while it loads, saves or evaluates; one that
+#: says nothing for so long hangs in a step.
 CHUNK_SILENCE = timedelta(minutes=2)
 #: What is saved and read beside training.
 STEP_TIMEOUT = timedelta(minutes=10)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias
 
 from orchestrator.core.values import Json
+from orchestrator.training.asking import asked_meanwhile
 from orchestrator.training.beginning import Beginning, OpenCheckpoints, begin, warm_key
 from orchestrator.training.describing import environment_of
 from orchestrator.training.errors import NonDeterminismError
@@ -36,7 +37,8 @@ class Stop:
     deadline_s: float | None = None
 
 
-#: Asked before every step; an answer ends the chunk there.
+#: Asked before every step; an answer ends the chunk there.  While the chunk loads, saves or
+#: evaluates a thread asks as well, see `asking`, and its answer is asked for again.
 Control: TypeAlias = Callable[[], Stop | None]
 
 
@@ -74,7 +76,8 @@ def run_chunk(
     """
     sessions = warm if warm is not None else WarmSessions(0)
     began = time.perf_counter()
-    start = begin(work, trainer(), checkpoints, sessions)
+    with asked_meanwhile(control):
+        start = begin(work, trainer(), checkpoints, sessions)
     saving = Saving(work, start.session, checkpoints(work.run), trainer)
     chunk = _Chunk(work, start, saving, control, metrics)
     chunk.seconds["load"] = time.perf_counter() - began
@@ -114,15 +117,16 @@ class _Chunk:
         """Train to the end, or until asked to stop; save; return what came of it."""
         session, work, saving = self._session, self._work, self._saving
         stop = self._heal() or self._on_the_way() or self._train(work.stop)
-        saving.settle()
-        save = self._save_ordered(stop)
-        parent, since, ledger = session.parent, session.since, None
-        metrics = saving.measure(save)
-        ref = self._already_saved()
-        if save is not None and ref is None:
-            ref, ledger = saving.save(save, metrics)
-        elif ref is None and saving.saved:
-            ref = saving.saved[-1]
+        with asked_meanwhile(self._control):
+            saving.settle()
+            save = self._save_ordered(stop)
+            parent, since, ledger = session.parent, session.since, None
+            metrics = saving.measure(save)
+            ref = self._already_saved()
+            if save is not None and ref is None:
+                ref, ledger = saving.save(save, metrics)
+            elif ref is None and saving.saved:
+                ref = saving.saved[-1]
         return ChunkResult(
             stopped_at=session.cursor,
             step=session.step,
@@ -190,7 +194,8 @@ class _Chunk:
     def _save_again(self, lost: CheckpointRef) -> Literal["healed", "differs"]:
         """Save where a rejected checkpoint was, and return whether it is what it was."""
         try:
-            ref = self._saving.save_again(lost)
+            with asked_meanwhile(self._control):
+                ref = self._saving.save_again(lost)
         except NonDeterminismError:
             # Its manifest can be read and says other things.  The run goes on without it: steps
             # count on from the parent, and whoever reads the answer is told.
@@ -207,7 +212,8 @@ class _Chunk:
             stop = self._train(cursor)
             if stop is not None:
                 return stop
-            self._saving.begin(SaveAs(kind="interval"))
+            with asked_meanwhile(self._control):
+                self._saving.begin(SaveAs(kind="interval"))
         return None
 
     def _save_ordered(self, stop: Stop | None) -> SaveAs | None:

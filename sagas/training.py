@@ -37,12 +37,10 @@ from sagas.training_state import (
     TrainingReport,
     TrainingState,
 )
+from sagas.training_trouble import CHUNK_RETRY, is_asked_again, why_paused
 from tasks.training import clean_up, evaluate, prepare, register, train_chunk, unregister
 from tasks.training_models import BranchStart, Evaluation, Prepared, TrainingPlan
 
-#: A worker that is killed costs an attempt; that may happen as often as it likes, but a chunk that
-#: kills every worker it meets must end.
-CHUNK_RETRY = Retry(attempts=50, initial=timedelta(milliseconds=200), interval_max=timedelta(30))
 #: A chunk is about a second, at most half an interval; one that says nothing for so long hangs.
 CHUNK_SILENCE = timedelta(minutes=2)
 #: What is saved and read beside training.
@@ -139,10 +137,10 @@ async def save_first(course: Course, desk: Desk, state: TrainingState) -> None:
 async def run_chunk(
     course: Course, work: ChunkWork, interval: Interval, desk: Desk, state: TrainingState
 ) -> bool:
-    """Have a chunk trained, and take what came of it; a machine that does not fit pauses it all.
+    """Have a chunk trained, and take what came of it, or pause it all.
 
     Returns:
-        Whether the chunk was stopped before it came to where it was to begin.
+        Whether the same is to be ordered again: it did not come to where it was to begin.
     """
     show_interval(state, interval)
     try:
@@ -155,9 +153,13 @@ async def run_chunk(
             heartbeat=CHUNK_SILENCE,
         )
     except StepError as error:
-        if error.type != "EnvironmentDiffers":
+        if is_asked_again(error):
+            state.reason = str(error)
+            return True
+        reason = why_paused(error)
+        if reason is None:
             raise
-        desk.pause(f"{error.failure.message}; resume elsewhere, or with environment=flag")
+        desk.pause(reason)
         return False
     result = result_from_json(answer["result"])
     falls_short = take(course, result, attempt=int(answer["attempt"]))

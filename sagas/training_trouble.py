@@ -1,0 +1,33 @@
+"""What stops a training that its plan is not to blame for, and what the run does about it.
+
+TR1  A store that gives no answer is asked again, for as long as it takes.
+TR2  A machine that would round differently, and workers that die or hang with one step time after
+     time: the run pauses until a person resumes it.  Nothing is undone.
+TR3  Everything else is an answer: the run fails with it.
+"""
+
+from datetime import timedelta
+
+from orchestrator import Retry, StepError, StepLost, StepTimeout, workflow
+
+#: A worker that is killed costs an attempt.  Fifty deaths at one chunk are no chance: people should
+#: look (TR2).  With waits of half a minute at most that takes ten minutes, not hours.
+CHUNK_RETRY = Retry(
+    attempts=50, initial=timedelta(milliseconds=200), interval_max=timedelta(seconds=30)
+)
+
+
+def is_asked_again(error: StepError) -> bool:
+    """Return whether the same is to be ordered once more, at once (TR1)."""
+    if error.type != "ObjectStoreUnavailable":
+        return False
+    return workflow.patched("training-waits-for-its-store")
+
+
+def why_paused(error: StepError) -> str | None:
+    """Return what a person should read before resuming; None where no pause helps (TR2, TR3)."""
+    if error.type == "EnvironmentDiffers":
+        return f"{error.failure.message}; resume elsewhere, or with environment=flag"
+    if isinstance(error, StepLost | StepTimeout) and workflow.patched("training-waits-for-workers"):
+        return f"{error}; resume when workers can carry it out"
+    return None

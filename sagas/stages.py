@@ -34,8 +34,9 @@ from sagas.stages_state import (
     StageStatus,
     Status,
 )
-from sagas.training import STEP_TIMEOUT, train
+from sagas.training import train
 from sagas.training_state import TrainingReport
+from sagas.training_trouble import STEP_TIMEOUT
 from tasks.training import evaluate, register, unregister
 from tasks.training_models import Evaluation, Inherits, TrainingPlan
 

@@ -11,10 +11,9 @@ Replayed from the top whenever the orchestrator needs it: arrays, files and cloc
 """
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
-from orchestrator import ApplicationError, Retry, StepError, workflow
+from orchestrator import RETRY_UNTIL_DONE, ApplicationError, Retry, StepError, workflow
 from orchestrator.training.hyperparameters import Hyperparameters
 from orchestrator.training.interval import Interval
 from orchestrator.training.records import (
@@ -25,10 +24,11 @@ from orchestrator.training.records import (
 )
 from orchestrator.training.trainer import Cursor
 from orchestrator.training.trainers import get_trainer
-from orchestrator.training.work import ChunkResult, ChunkWork, Order, ref_from_json
+from orchestrator.training.work import ChunkWork, Order, ref_from_json
 from sagas.app import orc
 from sagas.training_course import Branch, Course
 from sagas.training_desk import Desk
+from sagas.training_end import evaluate_last
 from sagas.training_state import (
     CURVE_MAX,
     SIGNALS,
@@ -37,14 +37,16 @@ from sagas.training_state import (
     TrainingReport,
     TrainingState,
 )
-from sagas.training_trouble import CHUNK_RETRY, is_asked_again, why_paused
-from tasks.training import clean_up, evaluate, prepare, register, train_chunk, unregister
-from tasks.training_models import BranchStart, Evaluation, Prepared, TrainingPlan
-
-#: A chunk is about a second, at most half an interval; one that says nothing for so long hangs.
-CHUNK_SILENCE = timedelta(minutes=2)
-#: What is saved and read beside training.
-STEP_TIMEOUT = timedelta(minutes=10)
+from sagas.training_trouble import (
+    CHUNK_RETRY,
+    CHUNK_SILENCE,
+    STEP_TIMEOUT,
+    is_asked_again,
+    take,
+    why_paused,
+)
+from tasks.training import clean_up, prepare, register, train_chunk, unregister
+from tasks.training_models import BranchStart, Prepared, TrainingPlan
 
 
 @orc.workflow(name="training", signals=SIGNALS)
@@ -61,13 +63,18 @@ async def train(plan: TrainingPlan) -> TrainingReport:
     try:
         async with workflow.saga() as saga:
             prepared: Prepared = await saga.step(
-                prepare, plan, storage, undo=clean_up, start_to_close=STEP_TIMEOUT
+                prepare,
+                plan,
+                storage,
+                undo=clean_up,
+                queue=plan.queue,
+                start_to_close=STEP_TIMEOUT,
             )
             course = begin(plan, prepared)
             show(state, course)
-            await train_to_end(course, state)
-            report = await conclude(course, state, saga)
-            await workflow.step(clean_up, plan, storage, needed_by(course), retry=Retry(attempts=3))
+            desk = await train_to_end(course, state)
+            report = await conclude(course, desk, state, saga)
+            await tidy_up(course, state)
     except asyncio.CancelledError:
         state.status = Status.CANCELLED
         raise
@@ -98,8 +105,8 @@ def begin(plan: TrainingPlan, prepared: Prepared) -> Course:
     return course
 
 
-async def train_to_end(course: Course, state: TrainingState) -> None:
-    """Train chunk by chunk; between two, do what the researcher ordered."""
+async def train_to_end(course: Course, state: TrainingState) -> Desk:
+    """Train chunk by chunk; between two, do what the researcher ordered; return the closed desk."""
     children: list[asyncio.Task[Any]] = []
 
     def fork(branch: Branch, number: int) -> str:
@@ -125,6 +132,7 @@ async def train_to_end(course: Course, state: TrainingState) -> None:
             await run_chunk(course, work, interval, desk, state)
         show(state, course)
     desk.close(course)
+    return desk
 
 
 async def save_first(course: Course, desk: Desk, state: TrainingState) -> None:
@@ -170,33 +178,24 @@ async def run_chunk(
     return falls_short
 
 
-def take(course: Course, result: ChunkResult, *, attempt: int) -> bool:
-    """Take what came of a chunk; return whether it stopped before where it was to begin."""
-    is_behind = result.stopped_at < course.branch.cursor
-    falls_short = is_behind and workflow.patched("training-keeps-its-place")
-    course.take(result, attempt=attempt, goes_back=is_behind and not falls_short)
-    return falls_short
-
-
-async def conclude(course: Course, state: TrainingState, saga: workflow.Saga) -> TrainingReport:
+async def conclude(
+    course: Course, desk: Desk, state: TrainingState, saga: workflow.Saga
+) -> TrainingReport:
     """Evaluate the newest checkpoint, and register it where the plan names a model."""
     plan, branch = course.plan, course.branch
     state.status = Status.EVALUATING
-    while (work := course.save_here("final")) is not None:
-        answer = await workflow.step(
-            train_chunk, work.as_json(), {}, queue=plan.queue, retry=CHUNK_RETRY
-        )
-        if not take(course, result_from_json(answer["result"]), attempt=1):
-            break
+    final = await evaluate_last(course, desk, state)
     last = branch.refs[-1]
-    final: Evaluation = await workflow.step(
-        evaluate, course.final_work().as_json(), start_to_close=STEP_TIMEOUT
-    )
     state.metrics, state.model_sha256 = final.metrics, final.model_sha256
     registered = None
     if plan.model is not None:
         done = await saga.step(
-            register, plan.model, course.prepared.storage, final, undo=unregister
+            register,
+            plan.model,
+            course.prepared.storage,
+            final,
+            undo=unregister,
+            retry=RETRY_UNTIL_DONE,
         )
         registered = done.key
     return TrainingReport(
@@ -211,6 +210,22 @@ async def conclude(course: Course, state: TrainingState, saga: workflow.Saga) ->
         hparams=dict(branch.order.hparams),
         registered=registered,
     )
+
+
+async def tidy_up(course: Course, state: TrainingState) -> None:
+    """Delete what the plan does not keep; what cannot be deleted costs room, never the result."""
+    try:
+        await workflow.step(
+            clean_up,
+            course.plan,
+            course.prepared.storage,
+            needed_by(course),
+            retry=Retry(attempts=3),
+        )
+    except StepError as error:
+        if not workflow.patched("training-outlives-its-clean-up"):
+            raise
+        state.reason = f"what the plan does not keep may be there still: {error}"
 
 
 def fork_of(course: Course, branch: Branch) -> TrainingPlan:

@@ -9,12 +9,18 @@ TR3  Everything else is an answer: the run fails with it.
 from datetime import timedelta
 
 from orchestrator import Retry, StepError, StepLost, StepTimeout, workflow
+from orchestrator.training.work import ChunkResult
+from sagas.training_course import Course
 
 #: A worker that is killed costs an attempt.  Fifty deaths at one chunk are no chance: people should
 #: look (TR2).  With waits of half a minute at most that takes ten minutes, not hours.
 CHUNK_RETRY = Retry(
     attempts=50, initial=timedelta(milliseconds=200), interval_max=timedelta(seconds=30)
 )
+#: A chunk is about a second, at most half an interval; one that says nothing for so long hangs.
+CHUNK_SILENCE = timedelta(minutes=2)
+#: What is saved and read beside training.
+STEP_TIMEOUT = timedelta(minutes=10)
 
 
 def is_asked_again(error: StepError) -> bool:
@@ -31,3 +37,11 @@ def why_paused(error: StepError) -> str | None:
     if isinstance(error, StepLost | StepTimeout) and workflow.patched("training-waits-for-workers"):
         return f"{error}; resume when workers can carry it out"
     return None
+
+
+def take(course: Course, result: ChunkResult, *, attempt: int) -> bool:
+    """Take what came of a chunk; return whether it stopped before where it was to begin."""
+    is_behind = result.stopped_at < course.branch.cursor
+    falls_short = is_behind and workflow.patched("training-keeps-its-place")
+    course.take(result, attempt=attempt, goes_back=is_behind and not falls_short)
+    return falls_short

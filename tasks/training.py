@@ -123,16 +123,20 @@ def train_chunk(work: Json, interval: Json) -> Json:
 
 @app.task(time_limit=CHUNK_SECONDS_MAX)
 def evaluate(work: Json) -> Evaluation:
-    """Return what the checkpoint that `work` begins from is worth on the held-out samples."""
+    """Return what the newest candidate of `work` is worth on the held-out samples.
+
+    Raises:
+        ApplicationError: Type BadCheckpoint, not to be retried: it is damaged.  An earlier one is
+            another model; have it made again.
+    """
     with saying_what_is_final(), one_thread():
         ordered = work_from_json(work)
         factory = get_trainer(ordered.trainer)
         begun = begin(ordered, factory(), open_checkpoints, WarmSessions(0))
-        if len(begun.rejected) == len(ordered.candidates):
-            # Then what began is no checkpoint, but the seed.
-            worst = begun.rejected[0]
-            raise BadCheckpoint(worst.ref.key, worst.reason)
-        ref = ordered.candidates[len(begun.rejected)]
+        ref = ordered.candidates[0]
+        if begun.rejected:
+            bad = BadCheckpoint(ref.key, begun.rejected[0].reason)
+            raise ApplicationError(str(bad), type=type(bad).__name__, non_retryable=True)
         manifest = open_checkpoints(ordered.run).manifest(ref.manifest_sha256, ref.key)
         found = begun.session.trainer.evaluate(begun.session.ctx)
         return Evaluation(
@@ -148,7 +152,8 @@ def register(name: str, storage: str, model: Evaluation) -> Registered:
     key = f"models/{name}/{model.manifest_sha256}.json"
     card = {"name": name, "storage": storage, **model.model_dump(mode="json")}
     data = json.dumps(card, sort_keys=True, separators=(",", ":")).encode()
-    open_store(store_address()).create(key, data, sha256(data).hexdigest())
+    with saying_what_is_final():
+        open_store(store_address()).create(key, data, sha256(data).hexdigest())
     return Registered(name=name, key=key, manifest_sha256=model.manifest_sha256)
 
 

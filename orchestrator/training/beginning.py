@@ -1,7 +1,7 @@
 """Where a chunk begins: in memory, at the newest good checkpoint, or at the seed.
 
 B1  Memory is taken only where it holds what the work says: the same parent, not past the stop,
-    and since the parent the same orders.
+    and since the parent the same orders; and never where the parent itself is to be looked at.
 B2  What an earlier stage left is read for a first state only, and never written.
 """
 
@@ -53,7 +53,7 @@ def begin(
     check_dataset(work.dataset, dataset.fingerprint, work.dataset_fingerprint)
     parent = work.candidates[0].manifest_sha256 if work.candidates else None
     session = warm.take(warm_key(work, trainer, parent))
-    if session is not None and _holds(session, work):
+    if session is not None and not work.is_mending and _holds(session, work):
         return Beginning(session=session, warm=True)
     checkpoints = open_checkpoints(work.run)
     loaded, refused = checkpoints.newest_good(

@@ -12,6 +12,8 @@ import pytest
 import tasks.training as bodies
 from orchestrator.core.events import StepScheduled
 from orchestrator.training.errors import ObjectStoreUnavailable
+from tests.sagas.test_training_damage import newest
+from tests.sagas.test_training_repeats import on_another_machine
 from tests.sagas.training_driver import Lab, Weights, order, reference
 
 HOUR_MS = 3_600_000
@@ -65,7 +67,7 @@ def away() -> Exception:
 def test_a_chunk_waits_half_a_minute_at_most_between_two_attempts(lab: Lab) -> None:
     lab.start(epochs=1)
     lab.finish()
-    for name in ("train_chunk",):
+    for name in ("train_chunk", "evaluate"):
         retry = scheduled(lab, name)[0].options["retry"]
         assert retry == {
             "attempts": 50,
@@ -113,3 +115,116 @@ def test_a_trainer_that_is_wrong_fails_its_run(lab: Lab) -> None:
     failing(lab, "train_chunk", lambda: KeyError("w0"))
     pass_time(lab, HOUR_MS)
     assert "KeyError" in lab.failure()
+
+
+def at_the_end(lab: Lab, **plan: Any) -> None:
+    """Train to the end; what comes after waits."""
+    lab.start(model="digits", **plan)
+    lab.until(6)
+    lab.world.turn()
+
+
+@pytest.mark.parametrize("remembers", [True, False], ids=["warm", "cold"])
+@pytest.mark.parametrize("part", ["model", "manifest"])
+def test_a_damaged_last_checkpoint_is_made_again_and_evaluated(
+    lab: Lab, uninterrupted: Weights, part: str, *, remembers: bool
+) -> None:
+    at_the_end(lab)
+    last = lab.state().checkpoints[-1].manifest_sha256
+    newest(lab, part).unlink()
+    if not remembers:
+        lab.forget_memory()
+    report = lab.finish()
+    assert lab.weights() == uninterrupted
+    assert report.checkpoint["manifest_sha256"] == last
+    assert report.registered is not None
+    assert last in report.registered
+    assert "epoch 6" in lab.state().rejected[-1]
+
+
+def test_the_last_two_checkpoints_are_damaged(lab: Lab, uninterrupted: Weights) -> None:
+    at_the_end(lab)
+    newest(lab, "model").unlink()
+    newest(lab, "model", back=1).unlink()
+    newest(lab, "manifest", back=1).unlink()
+    lab.forget_memory()
+    assert lab.finish().epochs == 6
+    assert lab.weights() == uninterrupted
+    assert len(lab.state().rejected) == 2
+
+
+def test_a_machine_that_rounds_differently_at_the_end_pauses_the_run(
+    lab: Lab, uninterrupted: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_the_end(lab)
+    with monkeypatch.context() as patch:
+        on_another_machine(patch)
+        lab.forget_memory()
+        lab.settle()
+        assert lab.state().status.value == "paused"
+        assert "numpy 9.9" in lab.state().reason
+        lab.signal("decide", decision="stop")
+        lab.settle()
+        assert lab.acknowledged()[-1].detail.startswith("too late")
+    lab.signal("resume")
+    lab.finish()
+    assert lab.weights() == uninterrupted
+    assert [(one.order, one.applied) for one in lab.acknowledged()] == [
+        ("stop", False),
+        ("resume", True),
+    ]
+
+
+def test_the_last_save_waits_for_a_machine_that_fits_and_may_be_told_to_go_on(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.step_s = 1.0
+    lab.start(saving={"every_epochs": 4})
+    lab.until(2)
+    lab.signal("decide", decision="stop")
+    lab.until(3)
+    on_another_machine(monkeypatch)
+    lab.forget_memory()
+    lab.settle()
+    assert lab.state().status.value == "paused"
+    lab.signal("resume", environment="flag")
+    lab.finish()
+    assert lab.weights() == reference(order(0), epochs=3)
+    assert not lab.state().bit_identical
+
+
+@pytest.mark.parametrize("name", ["evaluate", "register"])
+def test_a_store_that_is_away_at_the_end_delays_it(
+    lab: Lab, uninterrupted: Weights, name: str
+) -> None:
+    at_the_end(lab)
+    back = failing(lab, name, away)
+    pass_time(lab, HOUR_MS)
+    assert lab.world.status("t") == "running"
+    back()
+    pass_time(lab, 120_000)
+    assert lab.finish().registered is not None
+    assert lab.weights() == uninterrupted
+
+
+def test_a_model_stays_registered_though_nothing_could_be_tidied_up(
+    lab: Lab, uninterrupted: Weights
+) -> None:
+    at_the_end(lab)
+    failing(lab, "clean_up", away)
+    pass_time(lab, HOUR_MS)
+    report = lab.finish()
+    assert report.registered is not None
+    assert (lab.directory / report.registered).is_file()
+    assert "no answer" in lab.state().reason
+    assert lab.weights() == uninterrupted
+
+
+def test_all_that_needs_a_trainer_goes_to_the_queue_of_the_plan(lab: Lab) -> None:
+    lab.start(queue="train", epochs=1)
+    while any(lab.world.store.queues.values()) or lab.world.status("t") != "completed":
+        lab.world.turn()
+        for queue in [*lab.world.store.queues]:
+            lab.world.work(queue)
+    for name in ("prepare", "train_chunk", "evaluate"):
+        assert {one.options["queue"] for one in scheduled(lab, name)} == {"train"}

@@ -43,10 +43,11 @@ from sagas.training_trouble import (
     STEP_TIMEOUT,
     is_asked_again,
     take,
+    why_diverged,
     why_paused,
 )
 from tasks.training import clean_up, prepare, register, train_chunk, unregister
-from tasks.training_models import BranchStart, Prepared, TrainingPlan
+from tasks.training_models import BranchStart, Prepared, TrainingPlan, measured
 
 
 @orc.workflow(name="training", signals=SIGNALS)
@@ -172,7 +173,11 @@ async def run_chunk(
     result = result_from_json(answer["result"])
     falls_short = take(course, result, attempt=int(answer["attempt"]))
     state.failures += int(answer["attempt"]) - 1
-    note_loss(state, result.metrics, course)
+    loss = result.metrics.get("loss")
+    note_loss(state, loss, course)
+    why = why_diverged(course, loss)
+    if why is not None:
+        desk.pause(why)
     state.rejected += [f"{one.ref.cursor}: {one.reason}" for one in result.rejected]
     state.bit_identical &= not result.environment_differs
     return falls_short
@@ -280,9 +285,10 @@ def show_interval(state: TrainingState, interval: Interval) -> None:
     state.expected_waste = interval.waste
 
 
-def note_loss(state: TrainingState, metrics: Any, course: Course) -> None:
-    """Show a chunk's mean loss, and whether it is the best so far."""
-    loss = metrics.get("loss")
+def note_loss(state: TrainingState, loss: object, course: Course) -> None:
+    """Show a chunk's mean loss, and whether it is the best so far; none that is not finite is."""
+    if isinstance(loss, str):
+        state.loss = measured(float(loss))
     if not isinstance(loss, float):
         return
     epoch = course.branch.cursor.epoch

@@ -3,7 +3,8 @@
 TR1  A store that gives no answer is asked again, for as long as it takes.
 TR2  A machine that would round differently, and workers that die or hang with one step time after
      time: the run pauses until a person resumes it.  Nothing is undone.
-TR3  Everything else is an answer: the run fails with it.
+TR3  A loss that is no finite number: the run pauses.  What comes next would be trained in vain.
+TR4  Everything else is an answer: the run fails with it.
 """
 
 from datetime import timedelta
@@ -31,12 +32,25 @@ def is_asked_again(error: StepError) -> bool:
 
 
 def why_paused(error: StepError) -> str | None:
-    """Return what a person should read before resuming; None where no pause helps (TR2, TR3)."""
+    """Return what a person should read before resuming; None where no pause helps (TR2, TR4)."""
     if error.type == "EnvironmentDiffers":
         return f"{error.failure.message}; resume elsewhere, or with environment=flag"
     if isinstance(error, StepLost | StepTimeout) and workflow.patched("training-waits-for-workers"):
         return f"{error}; resume when workers can carry it out"
     return None
+
+
+def why_diverged(course: Course, loss: object) -> str | None:
+    """Return what a person should read where a chunk's loss is no finite number (TR3).
+
+    It came as JSON, in which such a number is its name.
+    """
+    if not isinstance(loss, str) or course.is_over:
+        return None
+    if not workflow.patched("training-pauses-where-it-diverges"):
+        return None
+    at = course.branch.cursor
+    return f"the loss is {loss} at {at}; roll back, or resume to train on all the same"
 
 
 def take(course: Course, result: ChunkResult, *, attempt: int) -> bool:

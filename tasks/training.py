@@ -34,7 +34,15 @@ from orchestrator.training.trainer import Cursor
 from orchestrator.training.trainers import get_trainer
 from orchestrator.training.work import ChunkWork, Inherited, SaveAs, work_from_json
 from tasks.app import app
-from tasks.training_models import Evaluation, Json, Keeping, Prepared, Registered, TrainingPlan
+from tasks.training_models import (
+    Evaluation,
+    Json,
+    Keeping,
+    Prepared,
+    Registered,
+    TrainingPlan,
+    measured,
+)
 from tasks.training_store import live_metrics, open_checkpoints, open_store, store_address
 
 #: A chunk is seconds, at most half an interval of saving; a worker that hangs in one is killed.
@@ -142,7 +150,7 @@ def evaluate(work: Json) -> Evaluation:
         return Evaluation(
             model_sha256=manifest.blobs["model"].sha256,
             manifest_sha256=ref.manifest_sha256,
-            metrics={name: float(value) for name, value in found.items()},
+            metrics={name: measured(value) for name, value in found.items()},
         )
 
 

@@ -3,7 +3,8 @@
 What is trained is never undone for it, and the bits are those of a run that met nothing.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import tasks.training as bodies
 from orchestrator.core.events import StepScheduled
 from orchestrator.training.errors import ObjectStoreUnavailable
+from orchestrator.training.numpy_trainer import MlpTrainer
+from orchestrator.training.trainer import Context
 from tests.sagas.test_training_damage import newest
 from tests.sagas.test_training_repeats import on_another_machine
 from tests.sagas.training_driver import Lab, Weights, order, reference
@@ -228,3 +231,50 @@ def test_all_that_needs_a_trainer_goes_to_the_queue_of_the_plan(lab: Lab) -> Non
             lab.world.work(queue)
     for name in ("prepare", "train_chunk", "evaluate"):
         assert {one.options["queue"] for one in scheduled(lab, name)} == {"train"}
+
+
+def diverge(monkeypatch: pytest.MonkeyPatch, since_epoch: int) -> None:
+    """Let losses be what no number is, from an epoch on."""
+    step, evaluate = MlpTrainer.step, MlpTrainer.evaluate
+
+    def diverged(self: MlpTrainer, ctx: Context, epoch: int, at: int) -> Mapping[str, float]:
+        found = step(self, ctx, epoch, at)
+        return {**found, "loss": math.nan} if epoch >= since_epoch else found
+
+    def worthless(self: MlpTrainer, ctx: Context) -> Mapping[str, float]:
+        return {**evaluate(self, ctx), "loss": math.inf}
+
+    monkeypatch.setattr(MlpTrainer, "step", diverged)
+    monkeypatch.setattr(MlpTrainer, "evaluate", worthless)
+
+
+def test_a_loss_that_is_no_number_pauses_the_run_and_is_shown(
+    lab: Lab, uninterrupted: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.start()
+    with monkeypatch.context() as patch:
+        diverge(patch, since_epoch=2)
+        lab.settle()
+    state = lab.state()
+    assert (state.status.value, state.epoch, state.loss) == ("paused", 3, "nan")
+    assert "the loss is nan at epoch 3" in state.reason
+    assert state.best_epoch == 2
+    assert [epoch for epoch, _ in state.curve] == [1, 2]
+    good = next(one for one in state.checkpoints if one.epoch == 2)
+    lab.signal("rollback", to=good.manifest_sha256)
+    lab.signal("resume")
+    lab.forget_memory()
+    lab.finish()
+    assert lab.weights() == uninterrupted
+    assert lab.state().loss != "nan"
+
+
+def test_a_model_that_is_worth_no_number_is_told_so(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.start(model="digits")
+    diverge(monkeypatch, since_epoch=5)
+    report = lab.finish()
+    assert report.metrics["loss"] == "inf"
+    assert lab.state().metrics == report.metrics
+    assert lab.state().loss == "nan"

@@ -27,6 +27,7 @@ from orchestrator.training.errors import (
     TrainingUsageError,
 )
 from orchestrator.training.retention import BestN, EveryK, LatestN, Policy
+from orchestrator.training.rng import own_globals
 from orchestrator.training.runner import Stop, run_chunk
 from orchestrator.training.session import WarmSessions
 from orchestrator.training.threads import one_thread
@@ -146,7 +147,9 @@ def evaluate(work: Json) -> Evaluation:
             bad = BadCheckpoint(ref.key, begun.rejected[0].reason)
             raise ApplicationError(str(bad), type=type(bad).__name__, non_retryable=True)
         manifest = open_checkpoints(ordered.run).manifest(ref.manifest_sha256, ref.key)
-        found = begun.session.trainer.evaluate(begun.session.ctx)
+        trainer = begun.session.trainer
+        with own_globals(draws=trainer.draws_from_globals):
+            found = trainer.evaluate(begun.session.ctx)
         return Evaluation(
             model_sha256=manifest.blobs["model"].sha256,
             manifest_sha256=ref.manifest_sha256,

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from orchestrator.training.checkpoints import CheckpointStore, Loaded
 from orchestrator.training.datasets import open_dataset
 from orchestrator.training.describing import check_dataset, check_fits, check_trainer
-from orchestrator.training.rng import seed_globals
+from orchestrator.training.rng import own_globals, seed_globals
 from orchestrator.training.session import Session, WarmKey, WarmSessions
 from orchestrator.training.state import State
 from orchestrator.training.trainer import Context, Cursor, Dataset, Trainer
@@ -94,10 +94,11 @@ def _session(order: Order, trainer: Trainer, dataset: Dataset, at: Cursor, step:
 def _first(work: ChunkWork, trainer: Trainer, dataset: Dataset, inherited: State | None) -> Session:
     origin = Cursor(0, 0)
     session = _session(work.in_force(origin), trainer, dataset, origin, step=0)
-    if trainer.draws_from_globals:
-        seed_globals(session.ctx.seed, epoch=0, step=0)
     session.ctx.inherited = inherited
-    trainer.init(session.ctx)
+    with own_globals(draws=trainer.draws_from_globals):
+        if trainer.draws_from_globals:
+            seed_globals(session.ctx.seed, epoch=0, step=0)
+        trainer.init(session.ctx)
     session.ctx.inherited = None
     return session
 
@@ -107,7 +108,9 @@ def _continued(
 ) -> Session:
     order = work.in_force(ref.cursor)
     session = _session(order, trainer, dataset, ref.cursor, step=loaded.manifest.step)
-    trainer.load(loaded.state, session.ctx)
+    # What is built to be loaded into may draw first numbers, which are thrown away.
+    with own_globals(draws=trainer.draws_from_globals):
+        trainer.load(loaded.state, session.ctx)
     session.parent = ref.manifest_sha256
     return session
 

@@ -197,6 +197,10 @@ class Course:
             return None
         return self._work(self.branch.cursor, SaveAs(kind=kind, evaluate=True))
 
+    def mend_last(self) -> ChunkWork:
+        """Return the work that makes the newest checkpoint again where it is damaged."""
+        return self._work(self.branch.cursor, SaveAs(kind="final", evaluate=True))
+
     def final_work(self) -> ChunkWork:
         """Return the work that begins, and ends, at the newest checkpoint."""
         return self._work(self.branch.cursor, None)

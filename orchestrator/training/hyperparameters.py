@@ -6,7 +6,7 @@ HP2  A *structural* value (the sizes of layers, of a batch) is fixed for a run: 
 HP3  An order that does not fit changes nothing: it is checked whole before any of it is taken.
 """
 
-import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -90,7 +90,8 @@ def number(
     def accepts(value: Json) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        return math.isfinite(value) and low <= value <= high
+        # Compared as it is: a whole number may be too large for a float.
+        return abs(value) <= sys.float_info.max and low <= value <= high
 
     return Hyperparameter(
         name=name,

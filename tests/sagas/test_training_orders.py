@@ -148,16 +148,17 @@ def test_orders_that_do_not_fit_change_nothing(lab: Lab, uninterrupted: Weights)
     lab.start()
     lab.until(2)
     lab.signal("decide", decision="adjust", hparams={"lr": -1})
+    lab.signal("decide", decision="adjust", hparams={"lr": 10**400})
     lab.signal("decide", decision="adjust", hparams={"learning_rate": 0.1})
     lab.signal("decide", decision="adjust", hparams={"hidden": [8]})
     lab.signal("rollback", to="0123456789")
     lab.signal("fork", seeds=[1], hparams={"lr": "fast"})
     lab.finish()
     assert lab.weights() == uninterrupted
-    assert [applied for _, applied, _, _ in told(lab)] == [False] * 5
+    assert [applied for _, applied, _, _ in told(lab)] == [False] * 6
     details = [one.detail for one in lab.acknowledged()]
     for detail, words in zip(
-        details, ("lr", "learning_rate", "hidden", "no checkpoint of main", "lr"), strict=True
+        details, ("lr", "lr", "learning_rate", "hidden", "no checkpoint of main", "lr"), strict=True
     ):
         assert words in detail
     assert lab.state().forks == []

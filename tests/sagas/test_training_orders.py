@@ -164,6 +164,18 @@ def test_orders_that_do_not_fit_change_nothing(lab: Lab, uninterrupted: Weights)
     assert lab.state().forks == []
 
 
+def test_what_the_estimator_does_not_take_is_refused_where_it_is_ordered(lab: Lab) -> None:
+    lab.start(trainer="sklearn", hparams={"estimator": "SGDClassifier", "batch_size": 128})
+    lab.until(2)
+    lab.signal("decide", decision="adjust", hparams={"adjust": {"momentum": 0.9}})
+    lab.signal("decide", decision="adjust", hparams={"adjust": {"alpha": -1}})
+    lab.signal("decide", decision="adjust", hparams={"adjust": {"alpha": 0.01}})
+    report = lab.finish()
+    assert [applied for _, applied, _, _ in told(lab)] == [False, False, True]
+    assert "SGDClassifier" in lab.acknowledged()[0].detail
+    assert report.hparams["adjust"] == {"alpha": 0.01}
+
+
 def test_a_signal_that_is_no_order_is_refused_and_training_goes_on(
     lab: Lab, uninterrupted: Weights
 ) -> None:

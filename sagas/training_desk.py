@@ -3,6 +3,7 @@
 D1  Orders are carried out in the order in which they came, at the end of the chunk that was under
     way; each is acknowledged in the published state with the place where it took effect.
 D2  An order that does not fit changes nothing and says why; training goes on.
+D3  A review waits for an order that takes effect, once on each branch that comes to its place.
 """
 
 from collections import deque
@@ -43,6 +44,7 @@ class Desk:
         self._waiting: deque[ResearcherOrder] = deque()
         self._paused_by = ""
         self._review_at_epoch: int | None = None
+        self._review_on = ""
         self._closed_at: Course | None = None
         for name, kind in SIGNALS.items():
             workflow.on_signal(name, kind)(self._arrive)
@@ -78,40 +80,65 @@ class Desk:
         review, epoch = course.plan.review, course.branch.cursor.epoch
         if review is None or course.is_over or course.branch.cursor.step:
             return False
-        is_due = epoch > 0 and epoch % review.every_epochs == 0 and epoch != self._review_at_epoch
-        if is_due:
-            self._review_at_epoch = epoch
-        return is_due
+        if epoch == 0 or epoch % review.every_epochs or self._was_reviewed(epoch, course):
+            return False
+        self._review_at_epoch, self._review_on = epoch, course.branch.name
+        return True
+
+    def _was_reviewed(self, epoch: int, course: Course) -> bool:
+        if epoch != self._review_at_epoch:
+            return False
+        if course.branch.name == self._review_on:
+            return True
+        return not workflow.patched("training-reviews-each-branch")
 
     async def review(self, course: Course) -> None:
-        """Wait for a decision, for as long as the plan says; then go on without one."""
+        """Wait for an order that takes effect, for as long as the plan says; then go on without."""
         assert course.plan.review is not None
-        self._state.status = Status.AWAITING_REVIEW
         timeout = timedelta(seconds=course.plan.review.timeout_s)
-        try:
-            await workflow.wait_condition(lambda: self.is_busy, timeout=timeout)
-        except TimeoutError:
-            self._state.reason = f"nobody decided within {timeout}: training goes on"
-        await self.attend(course)
+        began_at = workflow.now()
+        # In older runs any order ended it, one that was refused too.
+        goes_on = not workflow.patched("training-review-waits-for-effect")
+        is_decided = False
+        while not is_decided:
+            self._state.status = Status.AWAITING_REVIEW
+            left = max(timeout - (workflow.now() - began_at), timedelta(0))
+            try:
+                await workflow.wait_condition(lambda: self.is_busy, timeout=left)
+            except TimeoutError:
+                self._state.reason = f"nobody decided within {timeout}: training goes on"
+                goes_on = True
+            is_decided = await self.attend(course) or goes_on
+        if course.branch.cursor.epoch == self._review_at_epoch:
+            # Whoever made another branch of it here has looked at it.
+            self._review_on = course.branch.name
 
-    async def attend(self, course: Course) -> None:
-        """Carry out what lies on the desk, and wait while the run is paused (D1)."""
+    async def attend(self, course: Course) -> bool:
+        """Carry out what lies on the desk, and wait while the run is paused (D1).
+
+        Returns:
+            Whether any of it took effect.
+        """
+        has_effect = False
         while self.is_busy and not course.is_over:
             while self._waiting:
-                self._take(self._waiting.popleft(), course)
+                has_effect |= self._take(self._waiting.popleft(), course)
             if self._paused_by and not course.is_over:
                 self._state.status, self._state.reason = Status.PAUSED, self._paused_by
                 await workflow.wait_condition(lambda: bool(self._waiting))
         self._state.status = Status.TRAINING
+        return has_effect
 
-    def _take(self, order: ResearcherOrder, course: Course) -> None:
+    def _take(self, order: ResearcherOrder, course: Course) -> bool:
+        """Carry out an order, and acknowledge it; return whether it took effect (D2)."""
         at = course.branch.cursor
         try:
             detail = self._carry_out(order, course)
         except (TrainingUsageError, LookupError) as error:
             self._acknowledge(order, course, str(error))
-        else:
-            self._acknowledge(order, course, detail, done_at=at)
+            return False
+        self._acknowledge(order, course, detail, done_at=at)
+        return True
 
     def _acknowledge(
         self, order: ResearcherOrder, course: Course, detail: str, *, done_at: Cursor | None = None

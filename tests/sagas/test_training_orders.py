@@ -104,6 +104,36 @@ def test_a_review_takes_what_is_decided(lab: Lab) -> None:
     assert lab.weights() == reference(order(0), order(3, lr=0.01))
 
 
+def test_a_review_goes_on_waiting_after_an_order_that_is_refused(lab: Lab) -> None:
+    lab.start(review={"every_epochs": 3, "timeout_s": 600})
+    lab.settle()
+    lab.world.advance(300_000)
+    lab.signal("decide", decision="adjust", hparams={"lr": -1})
+    lab.settle()
+    assert told(lab) == [("adjust", False, 3, "main")]
+    assert lab.state().status.value == "awaiting_review"
+    lab.world.advance(100_000)
+    lab.settle()
+    assert lab.state().epoch == 3
+    lab.world.advance(250_000)
+    lab.finish()
+    assert "nobody decided" in lab.state().reason, "it waited no longer than it was to"
+
+
+def test_a_branch_that_comes_to_a_review_waits_for_one_of_its_own(lab: Lab) -> None:
+    lab.start(review={"every_epochs": 3, "timeout_s": 600})
+    lab.settle()
+    to = next(one for one in lab.state().checkpoints if one.epoch == 1)
+    lab.signal("rollback", to=to.manifest_sha256)
+    lab.settle()
+    state = lab.state()
+    assert (state.status.value, state.epoch, state.branch) == ("awaiting_review", 3, "main@2")
+    lab.signal("reseed", seed=99)
+    report = lab.finish()
+    assert (report.branch, report.epochs) == ("main@3", 6), "one review is enough for one place"
+    assert lab.weights() == reference(order(0), order(3, seed=99))
+
+
 def test_going_back_makes_a_branch_and_forgets_what_came_after(
     lab: Lab, uninterrupted: Weights
 ) -> None:

@@ -121,13 +121,17 @@ class Desk:
         """
         has_effect = False
         while self.is_busy and not course.is_over:
-            while self._waiting:
+            while self._waiting and not self._has_stopped(course):
                 has_effect |= self._take(self._waiting.popleft(), course)
             if self._paused_by and not course.is_over:
                 self._state.status, self._state.reason = Status.PAUSED, self._paused_by
                 await workflow.wait_condition(lambda: bool(self._waiting))
         self._state.status = Status.TRAINING
         return has_effect
+
+    def _has_stopped(self, course: Course) -> bool:
+        """Return whether nothing is trained any more, for which an order could hold."""
+        return course.is_stopped and workflow.patched("training-ends-where-stopped")
 
     def _take(self, order: ResearcherOrder, course: Course) -> bool:
         """Carry out an order, and acknowledge it; return whether it took effect (D2)."""

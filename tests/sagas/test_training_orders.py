@@ -85,6 +85,21 @@ def test_a_run_that_is_stopped_is_evaluated_as_it_is(lab: Lab) -> None:
     assert lab.weights() == reference(order(0), epochs=3)
 
 
+def test_what_comes_behind_a_stop_is_too_late_and_the_report_says_what_was_trained(
+    lab: Lab,
+) -> None:
+    lab.start()
+    lab.until(2)
+    lab.signal("decide", decision="stop")
+    lab.signal("reseed", seed=99)
+    lab.signal("decide", decision="adjust", hparams={"lr": 0.5})
+    report = lab.finish()
+    assert (report.branch, report.seed, report.hparams["lr"]) == ("main", 7, 0.001)
+    assert [applied for _, applied, _, _ in told(lab)] == [True, False, False]
+    assert all("too late" in one.detail for one in lab.acknowledged()[1:])
+    assert lab.weights() == reference(order(0), epochs=3)
+
+
 def test_nobody_comes_to_a_review_and_it_goes_on(lab: Lab, uninterrupted: Weights) -> None:
     lab.start(review={"every_epochs": 3, "timeout_s": 600})
     lab.settle()

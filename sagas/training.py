@@ -101,7 +101,7 @@ def begin(plan: TrainingPlan, prepared: Prepared) -> Course:
 
 
 async def train_to_end(course: Course, state: TrainingState) -> None:
-    """Train chunk by chunk; between two, do what the researcher ordered."""
+    """Train, and take the researcher's orders; whatever ends it, each of them is answered."""
     children: list[asyncio.Task[Any]] = []
 
     def fork(branch: Branch, number: int) -> str:
@@ -112,6 +112,15 @@ async def train_to_end(course: Course, state: TrainingState) -> None:
         return workflow_id
 
     desk = Desk(state, fork)
+    try:
+        await train_on(course, desk, state)
+    except (asyncio.CancelledError, ApplicationError, StepError):
+        desk.close(course)
+        raise
+
+
+async def train_on(course: Course, desk: Desk, state: TrainingState) -> None:
+    """Train chunk by chunk; between two, do what the researcher ordered."""
     state.status = Status.TRAINING
     while not course.is_over:
         if desk.is_busy:

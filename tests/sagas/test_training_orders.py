@@ -6,9 +6,13 @@ changes nothing and says why.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator import ApplicationError
+from orchestrator.store.ports import Kind
+from tasks.training import train_chunk
 from tests.sagas.training_driver import Lab, Weights, order, reference
 
 
@@ -26,6 +30,10 @@ def lab(
 @pytest.fixture(scope="module")
 def uninterrupted() -> Weights:
     return reference(order(0))
+
+
+def refuse(*_args: Any, **_kwargs: Any) -> None:
+    raise ApplicationError("other data", type="DatasetChanged", non_retryable=True)
 
 
 def told(lab: Lab, id: str = "t") -> list[tuple[str, bool, int, str]]:
@@ -243,3 +251,24 @@ def test_what_comes_too_late_is_told_so(lab: Lab, uninterrupted: Weights) -> Non
     assert lab.weights() == uninterrupted
     assert told(lab) == [("pause", False, 6, "main"), ("adjust", False, 6, "main")]
     assert all("too late" in one.detail for one in lab.acknowledged())
+
+
+def test_orders_are_answered_when_a_chunk_fails_for_good(lab: Lab) -> None:
+    lab.start()
+    lab.until(2)
+    lab.signal("pause")
+    lab.world.tasks[train_chunk.name] = refuse
+    lab.settle()
+    assert "DatasetChanged" in lab.failure()
+    assert told(lab) == [("pause", False, 2, "main")]
+    assert "too late" in lab.acknowledged()[0].detail
+
+
+def test_orders_are_answered_when_a_run_is_cancelled(lab: Lab) -> None:
+    lab.start()
+    lab.until(2)
+    lab.signal("decide", decision="adjust", hparams={"lr": 0.01})
+    lab.world.post(Kind.CANCEL, {"reason": "enough", "request_id": "c1"}, id="t")
+    lab.settle()
+    assert lab.state().status.value == "cancelled"
+    assert told(lab) == [("adjust", False, 2, "main")]

@@ -104,11 +104,17 @@ async def train_to_end(course: Course, state: TrainingState) -> None:
     """Train, and take the researcher's orders; whatever ends it, each of them is answered."""
     children: list[asyncio.Task[Any]] = []
 
-    def fork(branch: Branch, number: int) -> str:
+    async def fork(branch: Branch, number: int) -> str:
         workflow_id = f"{workflow.info().workflow_id}-fork-{number}"
         plan = fork_of(course, branch)
         child = workflow.child.options(id=workflow_id, parent_close_policy="abandon")
-        children.append(asyncio.create_task(child(train, plan), name=workflow_id))
+        if not workflow.patched("training-sees-its-forks-start"):
+            children.append(asyncio.create_task(child(train, plan), name=workflow_id))
+            return workflow_id
+        child = workflow.child.options(
+            id=workflow_id, parent_close_policy="abandon", cancellation_type="abandon"
+        )
+        await child.start(train, plan)
         return workflow_id
 
     desk = Desk(state, fork)

@@ -197,6 +197,37 @@ def test_forks_go_on_from_here_with_their_own_seeds(lab: Lab, uninterrupted: Wei
         assert lab.state(fork).seed == seed
 
 
+def test_a_fork_whose_id_is_taken_is_told_and_the_others_start(lab: Lab) -> None:
+    lab.start("t-fork-1")
+    lab.start("t-fork-3")
+    lab.start()
+    lab.until(2)
+    lab.signal("fork", seeds=[11])
+    lab.signal("fork", seeds=[12, 13, 14])
+    lab.finish()
+    assert [applied for _, applied, _, _ in told(lab)] == [False, True]
+    first, second = (one.detail for one in lab.acknowledged())
+    assert "t-fork-1" in first
+    assert "refused" in first
+    assert second.startswith("t-fork-2, t-fork-4, child t-fork-3")
+    assert lab.state().forks == ["t-fork-2", "t-fork-4"]
+    for fork, seed in (("t-fork-2", 12), ("t-fork-4", 14)):
+        lab.finish(fork)
+        assert lab.state(fork).seed == seed
+    assert lab.state("t-fork-1").branch == "main", "a run of its own"
+
+
+def test_a_training_that_is_cancelled_leaves_its_forks_alone(lab: Lab) -> None:
+    lab.start()
+    lab.until(2)
+    lab.signal("fork", seeds=[11])
+    lab.until(4)
+    lab.world.post(Kind.CANCEL, {"reason": "enough", "request_id": "c1"}, id="t")
+    lab.settle()
+    assert lab.state().status.value == "cancelled"
+    assert lab.finish("t-fork-1").seed == 11
+
+
 def test_orders_that_do_not_fit_change_nothing(lab: Lab, uninterrupted: Weights) -> None:
     lab.start()
     lab.until(2)
@@ -206,13 +237,13 @@ def test_orders_that_do_not_fit_change_nothing(lab: Lab, uninterrupted: Weights)
     lab.signal("decide", decision="adjust", hparams={"hidden": [8]})
     lab.signal("rollback", to="0123456789")
     lab.signal("fork", seeds=[1], hparams={"lr": "fast"})
+    lab.signal("decide", decision="continue", hparams={"lr": 0.5})
     lab.finish()
     assert lab.weights() == uninterrupted
-    assert [applied for _, applied, _, _ in told(lab)] == [False] * 6
+    assert [applied for _, applied, _, _ in told(lab)] == [False] * 7
     details = [one.detail for one in lab.acknowledged()]
-    for detail, words in zip(
-        details, ("lr", "lr", "learning_rate", "hidden", "no checkpoint of main", "lr"), strict=True
-    ):
+    known = ("lr", "lr", "learning_rate", "hidden", "no checkpoint of main", "lr", "hparams")
+    for detail, words in zip(details, known, strict=True):
         assert words in detail
     assert lab.state().forks == []
 

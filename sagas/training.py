@@ -110,17 +110,37 @@ def begin(plan: TrainingPlan, prepared: Prepared) -> Course:
 
 
 async def train_to_end(course: Course, state: TrainingState) -> Desk:
-    """Train chunk by chunk; between two, do what the researcher ordered; return the closed desk."""
+    """Train, and take the researcher's orders; whatever ends it, each of them is answered.
+
+    Returns:
+        The closed desk.
+    """
     children: list[asyncio.Task[Any]] = []
 
-    def fork(branch: Branch, number: int) -> str:
+    async def fork(branch: Branch, number: int) -> str:
         workflow_id = f"{workflow.info().workflow_id}-fork-{number}"
         plan = fork_of(course, branch)
         child = workflow.child.options(id=workflow_id, parent_close_policy="abandon")
-        children.append(asyncio.create_task(child(train, plan), name=workflow_id))
+        if not workflow.patched("training-sees-its-forks-start"):
+            children.append(asyncio.create_task(child(train, plan), name=workflow_id))
+            return workflow_id
+        child = workflow.child.options(
+            id=workflow_id, parent_close_policy="abandon", cancellation_type="abandon"
+        )
+        await child.start(train, plan)
         return workflow_id
 
     desk = Desk(state, fork)
+    try:
+        await train_on(course, desk, state)
+    except (asyncio.CancelledError, ApplicationError, StepError):
+        desk.close(course)
+        raise
+    return desk
+
+
+async def train_on(course: Course, desk: Desk, state: TrainingState) -> None:
+    """Train chunk by chunk; between two, do what the researcher ordered."""
     state.status = Status.TRAINING
     while not course.is_over:
         if desk.is_busy:
@@ -136,7 +156,6 @@ async def train_to_end(course: Course, state: TrainingState) -> Desk:
             await run_chunk(course, work, interval, desk, state)
         show(state, course)
     desk.close(course)
-    return desk
 
 
 async def save_first(course: Course, desk: Desk, state: TrainingState) -> None:

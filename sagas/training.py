@@ -26,8 +26,9 @@ from orchestrator.training.trainer import Cursor
 from orchestrator.training.trainers import get_trainer
 from orchestrator.training.work import ChunkWork, Order, ref_from_json
 from sagas.app import orc
+from sagas.training_carried import Carried, carry, fits, start_of, without_refs
 from sagas.training_course import Branch, Course
-from sagas.training_desk import Desk
+from sagas.training_desk import FRESH, Desk
 from sagas.training_end import evaluate_last
 from sagas.training_state import (
     CURVE_MAX,
@@ -46,57 +47,77 @@ from sagas.training_trouble import (
     why_diverged,
     why_paused,
 )
-from tasks.training import clean_up, prepare, register, train_chunk, unregister
+from tasks.training import clean_up, go_on, prepare, register, train_chunk, unregister
 from tasks.training_models import BranchStart, Prepared, TrainingPlan, measured
 
 
 @orc.workflow(name="training", signals=SIGNALS)
-async def train(plan: TrainingPlan) -> TrainingReport:
+async def train(plan: TrainingPlan, carried: Carried | None = None) -> TrainingReport:
     """Return what was trained.
+
+    Where its history grows long, it goes on as the next run of its id, which has `carried`.
 
     Raises:
         StepError: The plan does not fit data, trainer or store, or a chunk failed for good; the
             published status is ``failed``, and what it left in the store is tidied up.
     """
-    info = workflow.info()
-    storage = plan.start.storage if plan.start else f"{info.workflow_id}.{info.run}"
-    state = workflow.publish(TrainingState(epochs=plan.epochs, seed=plan.seed, storage=storage))
+    state = workflow.publish(carried.state if carried else first_state(plan))
+    storage = state.storage
     try:
         async with workflow.saga() as saga:
-            prepared: Prepared = await saga.step(
-                prepare,
-                plan,
-                storage,
-                undo=clean_up,
-                queue=plan.queue,
-                start_to_close=STEP_TIMEOUT,
-            )
-            course = begin(plan, prepared)
+            course = await ready(plan, carried, storage, saga)
             show(state, course)
-            desk = await train_to_end(course, state)
-            report = await conclude(course, desk, state, saga)
-            await tidy_up(course, state)
+            desk = open_desk(course, state, carried)
+            follows = await train_to_end(course, desk, state)
+            if follows is None:
+                report = await conclude(course, desk, state, saga)
+                await tidy_up(course, state)
     except asyncio.CancelledError:
         state.status = Status.CANCELLED
         raise
     except (ApplicationError, StepError) as error:
         state.status, state.reason = Status.FAILED, str(error)
         raise
+    if follows is not None:
+        # Behind the saga: what it owes, the next run takes over before anything else.
+        workflow.continue_as_new(without_refs(plan), follows)
     state.status = Status.COMPLETED
     return report
 
 
+def first_state(plan: TrainingPlan) -> TrainingState:
+    """Return what is published of a training that begins."""
+    info = workflow.info()
+    storage = plan.start.storage if plan.start else f"{info.workflow_id}.{info.run}"
+    return TrainingState(epochs=plan.epochs, seed=plan.seed, storage=storage)
+
+
+async def ready(
+    plan: TrainingPlan, carried: Carried | None, storage: str, saga: workflow.Saga
+) -> Course:
+    """Return the course where it begins, or goes on; from here on the saga tidies up behind it."""
+    if carried is None:
+        prepared: Prepared = await saga.step(
+            prepare,
+            plan,
+            storage,
+            undo=clean_up,
+            queue=plan.queue,
+            start_to_close=STEP_TIMEOUT,
+        )
+        return begin(plan, prepared)
+    pinned = dict.fromkeys(carried.course.pinned, "pinned")
+    await saga.step(go_on, plan, storage, pinned, undo=clean_up, retry=Retry(attempts=None))
+    course = Course(plan, carried.prepared, schema_of(plan), branch_of(carried.branch))
+    course.restore(carried.course)
+    return course
+
+
 def begin(plan: TrainingPlan, prepared: Prepared) -> Course:
     """Return the course at its first step, or where a fork goes on from its parent."""
-    schema: Hyperparameters = get_trainer(plan.trainer)().hyperparameters
+    schema = schema_of(plan)
     if plan.start is not None:
-        start = plan.start
-        branch = Branch(
-            start.branch,
-            cursor_from_json(start.cursor),
-            [order_from_json(order) for order in start.orders],
-            [ref_from_json(ref) for ref in start.refs],
-        )
+        branch = branch_of(plan.start)
         # Older forks named their branches as their parent does, and so at times like one of its.
         is_unique = workflow.patched("branches-by-whole-name")
         root = None if is_unique else branch.name.partition("@")[0]
@@ -109,12 +130,24 @@ def begin(plan: TrainingPlan, prepared: Prepared) -> Course:
     return course
 
 
-async def train_to_end(course: Course, state: TrainingState) -> Desk:
-    """Train, and take the researcher's orders; whatever ends it, each of them is answered.
+def schema_of(plan: TrainingPlan) -> Hyperparameters:
+    """Return what the plan's trainer can be told."""
+    found: Hyperparameters = get_trainer(plan.trainer)().hyperparameters
+    return found
 
-    Returns:
-        The closed desk.
-    """
+
+def branch_of(start: BranchStart) -> Branch:
+    """Return the branch that a run was told to go on with."""
+    return Branch(
+        start.branch,
+        cursor_from_json(start.cursor),
+        [order_from_json(order) for order in start.orders],
+        [ref_from_json(ref) for ref in start.refs],
+    )
+
+
+def open_desk(course: Course, state: TrainingState, carried: Carried | None) -> Desk:
+    """Return the desk, which has forks begun as runs of their own."""
     children: list[asyncio.Task[Any]] = []
 
     async def fork(branch: Branch, number: int) -> str:
@@ -130,17 +163,24 @@ async def train_to_end(course: Course, state: TrainingState) -> Desk:
         await child.start(train, plan)
         return workflow_id
 
-    desk = Desk(state, fork)
+    return Desk(state, fork, carried.noted if carried else FRESH)
+
+
+async def train_to_end(course: Course, desk: Desk, state: TrainingState) -> Carried | None:
+    """Train, and take the researcher's orders; whatever ends it, each of them is answered.
+
+    Returns:
+        What the next run goes on with, because the history is long; None at the end.
+    """
     try:
-        await train_on(course, desk, state)
+        return await train_on(course, desk, state)
     except (asyncio.CancelledError, ApplicationError, StepError):
         desk.close(course)
         raise
-    return desk
 
 
-async def train_on(course: Course, desk: Desk, state: TrainingState) -> None:
-    """Train chunk by chunk; between two, do what the researcher ordered."""
+async def train_on(course: Course, desk: Desk, state: TrainingState) -> Carried | None:
+    """Train chunk by chunk; between two, do what the researcher ordered; see `train_to_end`."""
     state.status = Status.TRAINING
     while not course.is_over:
         if desk.is_busy:
@@ -154,8 +194,23 @@ async def train_on(course: Course, desk: Desk, state: TrainingState) -> None:
             interval = course.interval()
             work = course.next_work(interval, limit=next_review(course))
             await run_chunk(course, work, interval, desk, state)
+            show(state, course)
+            follows = next_run(course, desk, state)
+            if follows is not None:
+                return follows
         show(state, course)
     desk.close(course)
+    return None
+
+
+def next_run(course: Course, desk: Desk, state: TrainingState) -> Carried | None:
+    """Return what the next run is to go on with, where it is time for one (CA2, CA3)."""
+    if course.is_over or desk.is_busy or not workflow.info().is_continue_as_new_suggested:
+        return None
+    carried = carry(course, desk.noted, state)
+    if not fits(without_refs(course.plan), carried):
+        return None
+    return carried if workflow.patched("training-goes-on-as-new") else None
 
 
 async def save_first(course: Course, desk: Desk, state: TrainingState) -> None:
@@ -258,13 +313,7 @@ async def tidy_up(course: Course, state: TrainingState) -> None:
 
 def fork_of(course: Course, branch: Branch) -> TrainingPlan:
     """Return the plan of a run that goes on from `branch`, in the storage of this one."""
-    start = BranchStart(
-        storage=course.prepared.storage,
-        branch=branch.name,
-        cursor=plain(branch.cursor),
-        refs=tuple(plain(ref) for ref in branch.refs),
-        orders=tuple(plain(order) for order in branch.orders),
-    )
+    start = start_of(branch, course.prepared.storage)
     changes = {"start": start, "seed": branch.order.seed, "model": None, "review": None}
     return course.plan.model_copy(update=changes)
 

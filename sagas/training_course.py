@@ -7,7 +7,10 @@ C3  Where the training is never lies before an order that was acknowledged: a ch
     while it trains again what was lost leaves the place as it is, and the rest to the next.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from orchestrator.training.chunks import chunk_size
 from orchestrator.training.hyperparameters import Hyperparameters
@@ -18,6 +21,7 @@ from orchestrator.training.interval import (
     Observed,
     Policy,
     choose,
+    observed_from_json,
 )
 from orchestrator.training.trainer import Cursor
 from orchestrator.training.work import (
@@ -32,6 +36,10 @@ from tasks.training_models import Prepared, Saving, TrainingPlan
 
 #: Checkpoints a chunk is told of, newest first, to fall back to; and the orders since the oldest.
 CANDIDATES_MAX = 16
+#: Checkpoints a branch remembers, to go back to; older ones stay in the store.  So many, with long
+#: names, fit into the start of a fork or of the run that goes on as new.
+REFS_MAX = 256
+assert CANDIDATES_MAX <= REFS_MAX
 
 
 @dataclass(slots=True)
@@ -47,6 +55,21 @@ class Branch:
     def order(self) -> Order:
         """What is in force from here on."""
         return self.orders[-1]
+
+
+class CourseState(BaseModel):
+    """What a course holds beside plan, branch and what was prepared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: str
+    branches: int
+    environment: Literal["refuse", "flag"]
+    observed: dict[str, float | int | None]
+    work_since_save_s: float
+    saved_at: tuple[int, int]
+    saves_always: bool
+    pinned: tuple[str, ...]
 
 
 class Course:
@@ -96,6 +119,28 @@ class Course:
         """Whether nothing is left to train."""
         return self.is_stopped or self.branch.cursor >= self.end
 
+    def state(self) -> CourseState:
+        """Return what `restore` takes."""
+        return CourseState(
+            root=self._root,
+            branches=self._branches,
+            environment=self.environment,
+            observed=asdict(self.observed),
+            work_since_save_s=self._work_since_save_s,
+            saved_at=(self._saved_at.epoch, self._saved_at.step),
+            saves_always=self._saves_always,
+            pinned=tuple(self.pinned),
+        )
+
+    def restore(self, state: CourseState) -> None:
+        """Go on as the course that `state` is of."""
+        self._root, self._branches = state.root, state.branches
+        self.environment = state.environment
+        self.observed = observed_from_json({**state.observed})
+        self._work_since_save_s, self._saved_at = state.work_since_save_s, Cursor(*state.saved_at)
+        self._saves_always = state.saves_always
+        self.pinned = dict.fromkeys(state.pinned)
+
     # --- orders ----------------------------------------------------------------------------------
 
     def adjust(self, change: dict[str, object]) -> None:
@@ -141,6 +186,10 @@ class Course:
         """Keep the newest checkpoint, whatever it was saved as: what is ordered begins there."""
         if self.branch.refs:
             self.pinned[self.branch.refs[-1].manifest_sha256] = None
+
+    def forget_oldest(self) -> None:
+        """Remember no more checkpoints than a branch may."""
+        del self.branch.refs[:-REFS_MAX]
 
     def changed(self, branch: Branch, seed: int, change: dict[str, object]) -> Order:
         """Return the order that gives a branch another seed, and other values, from its start.

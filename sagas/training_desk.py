@@ -9,6 +9,7 @@ D3  A review waits for an order that takes effect, once on each branch that come
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import NamedTuple
 
 from orchestrator import ChildWorkflowError, workflow
 from orchestrator.training.errors import TrainingUsageError
@@ -37,6 +38,19 @@ class OrderRefused(Exception):
     """An order that cannot be carried out; the text says why."""
 
 
+class Noted(NamedTuple):
+    """What a desk remembers when nothing lies on it."""
+
+    #: Where a person was to look at the run last.
+    review_at_epoch: int = 0
+    review_on: str = ""
+    #: How many forks did not start; their numbers are taken.
+    forks_refused: int = 0
+
+
+FRESH = Noted()
+
+
 class Desk:
     """See the module.
 
@@ -44,17 +58,21 @@ class Desk:
         state: The published state.
         fork: Starts a run of its own from a branch, by its number, and returns its id; raises
             `ChildWorkflowError` where it does not start.
+        noted: What the desk remembered of the run that goes on as this one.
     """
 
-    def __init__(self, state: TrainingState, fork: Callable[[Branch, int], Awaitable[str]]) -> None:
+    def __init__(
+        self,
+        state: TrainingState,
+        fork: Callable[[Branch, int], Awaitable[str]],
+        noted: Noted = FRESH,
+    ) -> None:
         self._state = state
         self._fork = fork
         self._waiting: deque[ResearcherOrder] = deque()
         self._paused_by = ""
-        self._review_at_epoch: int | None = None
-        self._review_on = ""
+        self.noted = noted
         self._closed_at: Course | None = None
-        self._forks_refused = 0
         for name, kind in SIGNALS.items():
             workflow.on_signal(name, kind)(self._arrive)
 
@@ -101,13 +119,16 @@ class Desk:
             return False
         if epoch == 0 or epoch % review.every_epochs or self._was_reviewed(epoch, course):
             return False
-        self._review_at_epoch, self._review_on = epoch, course.branch.name
+        self._reviewed(epoch, course)
         return True
 
+    def _reviewed(self, epoch: int, course: Course) -> None:
+        self.noted = self.noted._replace(review_at_epoch=epoch, review_on=course.branch.name)
+
     def _was_reviewed(self, epoch: int, course: Course) -> bool:
-        if epoch != self._review_at_epoch:
+        if epoch != self.noted.review_at_epoch:
             return False
-        if course.branch.name == self._review_on:
+        if course.branch.name == self.noted.review_on:
             return True
         return not workflow.patched("training-reviews-each-branch")
 
@@ -128,9 +149,9 @@ class Desk:
                 self._state.reason = f"nobody decided within {timeout}: training goes on"
                 goes_on = True
             is_decided = await self.attend(course) or goes_on
-        if course.branch.cursor.epoch == self._review_at_epoch:
+        if course.branch.cursor.epoch == self.noted.review_at_epoch:
             # Whoever made another branch of it here has looked at it.
-            self._review_on = course.branch.name
+            self._reviewed(self.noted.review_at_epoch, course)
 
     async def attend(self, course: Course) -> bool:
         """Carry out what lies on the desk, and wait while the run is paused (D1).
@@ -227,13 +248,13 @@ class Desk:
         """Start a run with each seed; return which started, and which did not."""
         started, refused = [], []
         for seed in order.seeds:
-            number = len(self._state.forks) + self._forks_refused + 1
+            number = len(self._state.forks) + self.noted.forks_refused + 1
             branch = course.fork(f"{course.branch.name}-fork-{number}")
             branch.orders = [*branch.orders, course.changed(branch, seed, dict(order.hparams))]
             try:
                 started.append(await self._fork(branch, number))
             except ChildWorkflowError as error:
-                self._forks_refused += 1
+                self.noted = self.noted._replace(forks_refused=self.noted.forks_refused + 1)
                 refused.append(str(error))
             else:
                 self._state.forks = [*self._state.forks, started[-1]]

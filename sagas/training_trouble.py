@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from orchestrator import Retry, StepError, StepLost, StepTimeout, workflow
 from orchestrator.training.work import ChunkResult
-from sagas.training_course import Course
+from sagas.training_course import REFS_MAX, Course
 
 #: A worker that is killed costs an attempt.  Fifty deaths at one chunk are no chance: people should
 #: look (TR2).  With waits of half a minute at most that takes ten minutes, not hours.
@@ -59,4 +59,6 @@ def take(course: Course, result: ChunkResult, *, attempt: int) -> bool:
     is_behind = result.stopped_at < course.branch.cursor
     falls_short = is_behind and workflow.patched("training-keeps-its-place")
     course.take(result, attempt=attempt, goes_back=is_behind and not falls_short)
+    if len(course.branch.refs) > REFS_MAX and workflow.patched("training-forgets-oldest"):
+        course.forget_oldest()
     return falls_short

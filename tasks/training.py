@@ -37,6 +37,7 @@ from orchestrator.training.work import ChunkWork, Inherited, SaveAs, work_from_j
 from tasks.app import app
 from tasks.training_models import (
     Evaluation,
+    GoingOn,
     Json,
     Keeping,
     Prepared,
@@ -108,6 +109,15 @@ def prepare(plan: TrainingPlan, storage: str) -> Prepared:
             environment_class=fingerprint(trainer.packages).class_sha256,
             first=_as_object(first.as_json()) if first is not None else None,
         )
+
+
+@app.task
+def go_on(plan: TrainingPlan, storage: str, needed: dict[str, str]) -> GoingOn:
+    """Return where the checkpoints are of a run that goes on with what an earlier one prepared.
+
+    Its undo tidies up behind the earlier one as well, and gets `needed` for it, see `clean_up`.
+    """
+    return GoingOn(storage=storage, store=store_address())
 
 
 @app.task(time_limit=CHUNK_SECONDS_MAX)
@@ -184,20 +194,16 @@ def clean_up(plan: TrainingPlan, storage: str, needed: dict[str, str] | None = N
     """Delete the run's own checkpoints that the plan does not keep; return how many.
 
     Those of its forks, and of the run whose fork it is, are in the same storage and not its own.
-    `needed` names, by digest, those that must stay whatever the plan says, and why; None is for a
-    run that was ended: then those that were saved for an order stay.
+    `needed` names, by digest, those that must stay whatever the plan says, and why.  A run that
+    was ended does not know all of them; what was saved for an order stays anyway.
     """
     with saying_what_is_final():
         checkpoints = open_checkpoints(storage)
-        if needed is None:
-            found, _ = checkpoints.list_manifests()
-            pinned = [one for one in found if one.manifest.kind == "pinned"]
-            needed = {one.manifest_sha256: "pinned" for one in pinned}
         root = plan.start.branch if plan.start is not None else "main"
         kept = make_plan(
             checkpoints,
             list(_policies(plan.keeping)),
-            referenced=needed,
+            referenced=needed or {},
             is_own=lambda branch: is_of_root(branch, root),
         )
         return len(collect(checkpoints, kept, preview=False).manifests)

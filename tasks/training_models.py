@@ -119,6 +119,13 @@ class Prepared(_Value):
     first: Json | None = None
 
 
+class GoingOn(_Value):
+    """Where a training keeps its checkpoints that goes on in another run."""
+
+    storage: str
+    store: str
+
+
 class Evaluation(_Value):
     """What the final model is worth, and which bits it is."""
 

@@ -17,11 +17,17 @@ from orchestrator.cli.errors import EXIT_NO, EXIT_WRONG, Refusal, worded
 from orchestrator.cli.options import id_argument, json_flag, run_option
 from orchestrator.core.blobs import find_blob_ref
 from orchestrator.core.errors import RunNotFound
-from orchestrator.core.events import RunStarted, SignalReceived, StepCompleted, StepScheduled
+from orchestrator.core.events import (
+    RunContinuedAsNew,
+    RunStarted,
+    SignalReceived,
+    StepCompleted,
+    StepScheduled,
+)
 from orchestrator.core.values import Json
 
 if TYPE_CHECKING:
-    from orchestrator.training.lineage_log import Entry, RunName, TrainingLog
+    from orchestrator.training.lineage_log import Entry, Kin, RunName, TrainingLog
 
 
 @click.command("lineage", cls=CeleryCommand)
@@ -115,12 +121,8 @@ class Histories:
             head=history[-1].head if history else "",
             broken="" if checked else f"event {checked.bad_seq}: {checked.reason}",
         )
-        parent: Any = {}
-        if history and isinstance(history[0].event, RunStarted):
-            parent = history[0].event.parent
         name = RunName(workflow_id, summary.run)
-        started_by = RunName(parent["workflow"], parent["run"]) if parent else None
-        return read_log(name, chain, self._entries(history), parent=started_by)
+        return read_log(name, chain, self._entries(history), kin=_kin_of(name, history))
 
     def _entries(self, history: Any) -> "Iterator[Entry]":
         from orchestrator.training.lineage_log import Answered, Ordered, Told
@@ -150,6 +152,21 @@ class Histories:
     def _value(self, value: Json) -> Json:
         ref = find_blob_ref(value)
         return value if ref is None else self._orchestrator.blobs.get(ref)
+
+
+def _kin_of(name: "RunName", history: Any) -> "Kin":
+    """Return the runs beside a run, as its own history names them."""
+    from orchestrator.training.lineage_log import Kin, RunName
+
+    first, last = (history[0].event, history[-1].event) if history else (None, None)
+    parent: Any = first.parent if isinstance(first, RunStarted) else {}
+    before = first.continued_from if isinstance(first, RunStarted) else 0
+    goes_on = isinstance(last, RunContinuedAsNew)
+    return Kin(
+        parent=RunName(parent["workflow"], parent["run"]) if parent else None,
+        continued_from=RunName(name.workflow_id, before) if before else None,
+        continued_by=RunName(name.workflow_id, name.run + 1) if goes_on else None,
+    )
 
 
 def _opener(given: str | None) -> Any:

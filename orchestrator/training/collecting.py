@@ -79,6 +79,7 @@ def candidate_of(found: Found) -> Candidate:
         parent=found.manifest.parent,
         modified_at_ms=found.modified_at_ms,
         metrics=found.manifest.metrics,
+        kind=found.manifest.kind,
     )
 
 

@@ -12,6 +12,7 @@ LI5  Nothing is written.
 """
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -19,7 +20,14 @@ from typing import Protocol, TypeAlias
 from orchestrator.training.checkpoints import CheckpointStore
 from orchestrator.training.errors import NotProvable, ObjectNotFound
 from orchestrator.training.ledger import Ledger
-from orchestrator.training.lineage_checks import Checked, Problem, changes, check, check_join
+from orchestrator.training.lineage_checks import (
+    Checked,
+    Problem,
+    changes,
+    check,
+    check_join,
+    references_of,
+)
 from orchestrator.training.lineage_log import (
     Evaluated,
     OrderTaken,
@@ -28,9 +36,6 @@ from orchestrator.training.lineage_log import (
     TrainingLog,
     owner_of,
 )
-from orchestrator.training.manifest import Manifest
-from orchestrator.training.publishing import key_of
-from orchestrator.training.trainer import Cursor
 from orchestrator.training.work import CheckpointRef
 
 #: Longer than any run: a year of checkpoints every ten seconds.
@@ -113,7 +118,8 @@ def trace(
         NotProvable: There is no such checkpoint.
         ObjectStoreUnavailable: No answer; nothing is known.
     """
-    return _Walk(log, histories, open_at, look).walk(_begin(log, begin))
+    walk = _Walk(log, histories, open_at, look)
+    return walk.walk(walk.begin(begin))
 
 
 class _Walk:
@@ -130,6 +136,27 @@ class _Walk:
         self._stores: dict[str, CheckpointStore] = {}
         self._listed: dict[str, dict[str, CheckpointRef]] = {}
         self._enter(log)
+
+    def begin(self, begin: str | None) -> CheckpointRef:
+        """Return the checkpoint to walk from; see `trace`.
+
+        Raises:
+            NotProvable: See there.
+        """
+        log = self.found.run
+        known = {name: ref for one in self._chain(log) for name, ref in one.refs.items()}
+        if begin is not None:
+            found = [ref for digest, ref in known.items() if digest.startswith(begin)]
+            if len(found) == 1:
+                return found[0]
+            how_many = "no checkpoint" if not found else f"{len(found)} checkpoints"
+            raise NotProvable(f"the lineage of {begin}", f"{how_many} of {log.name} begins so")
+        if log.evaluated is not None and log.evaluated.manifest_sha256 in known:
+            return known[log.evaluated.manifest_sha256]
+        newest = next((one.newest for one in self._chain(log) if one.newest is not None), None)
+        if newest is None:
+            raise NotProvable(f"the lineage of {log.name}", "it has no checkpoint yet")
+        return newest
 
     def walk(self, ref: CheckpointRef) -> Lineage:
         """Walk from `ref`."""
@@ -173,7 +200,9 @@ class _Walk:
         self, log: TrainingLog, storage: str, ref: CheckpointRef, *, ends_stage: bool
     ) -> Link:
         recorded = self._recorded(ref.manifest_sha256, log, storage)
-        checked = check(self._store(log, storage), ref, recorded, log.steps_per_epoch)
+        counts = (one.steps_per_epoch for one in self._logs(log, storage))
+        steps = next((count for count in counts if count is not None), None)
+        checked = check(self._store(log, storage), ref, recorded, steps)
         return Link(
             storage=storage,
             ref=ref,
@@ -236,28 +265,45 @@ class _Walk:
         return self._known[name]
 
     def _logs(self, log: TrainingLog, storage: str) -> Iterator[TrainingLog]:
-        """Yield the histories of those who saved in a storage: a run, and whose fork it is."""
-        seen: set[RunName] = set()
+        """Yield the histories of those who saved in a storage, nearest first, read when asked for.
+
+        A run, those it goes on from and as, and those whose fork it is; at last its owner's.
+        """
+        seen = {log.name}
+        waiting: deque[RunName] = deque()
         one: TrainingLog | None = log
-        while one is not None and one.name not in seen and one.storage == storage:
-            seen.add(one.name)
+        while one is not None or waiting:
+            if one is not None and one.storage == storage:
+                yield one
+                kin = (one.continued_from, one.parent, owner_of(storage), one.continued_by)
+                waiting += [name for name in kin if name is not None and name not in seen]
+                seen |= {*waiting}
+            one = self._log(waiting.popleft()) if waiting else None
+
+    def _chain(self, log: TrainingLog) -> Iterator[TrainingLog]:
+        """Yield a run and those that it goes on from, as far back as they are there."""
+        one: TrainingLog | None = log
+        while one is not None:
             yield one
-            one = self._log(one.parent)
-        owner = self._log(owner_of(storage))
-        if owner is not None and owner.name not in seen:
-            yield owner
+            one = self._log(one.continued_from)
 
     def _recorded(self, digest: str, log: TrainingLog, storage: str) -> Recorded | None:
-        logs = list(self._logs(log, storage))
-        found = next((one.recorded[digest] for one in logs if digest in one.recorded), None)
-        if found is not None:
-            return found
-        owner = owner_of(storage)
-        if owner is not None and self._known.get(owner) is None:
-            self._note(f"the history of {owner} is not there: digests alone lead through {storage}")
-        else:
+        for one in self._logs(log, storage):
+            if digest in one.recorded:
+                return one.recorded[digest]
+        gone = [name for name in self._needed(log, storage) if self._log(name) is None]
+        for name in gone:
+            self._note(f"the history of {name} is not there: digests alone lead through {storage}")
+        if not gone:
             self._missing(f"checkpoint {digest[:12]}… of {storage}", "no event of a history")
         return None
+
+    def _needed(self, log: TrainingLog, storage: str) -> list[RunName]:
+        """Return the runs without whose histories nobody knows all that was saved in a storage."""
+        names = [owner_of(storage)]
+        for one in self._logs(log, storage):
+            names += [one.continued_from, one.continued_by]
+        return list(dict.fromkeys(name for name in names if name is not None))
 
     def _ref_of(self, digest: str, log: TrainingLog, storage: str) -> CheckpointRef | None:
         for one in self._logs(log, storage):
@@ -340,37 +386,3 @@ class _Walk:
 
     def _missing(self, subject: str, found: str) -> None:
         self.found.problems.append(Problem(subject, found, "one that names it"))
-
-
-def references_of(store: CheckpointStore) -> dict[str, CheckpointRef]:
-    """Return the references to all checkpoints of a storage, collected ones too, by digest."""
-    everything = (*store.list_archived()[0], *store.list_manifests()[0])
-    return {
-        one.manifest_sha256: reference_to(one.manifest, one.manifest_sha256) for one in everything
-    }
-
-
-def reference_to(manifest: Manifest, digest: str) -> CheckpointRef:
-    """Return the reference that a chunk's result would have held."""
-    return CheckpointRef(
-        key=key_of(manifest),
-        manifest_sha256=digest,
-        branch=manifest.branch,
-        cursor=Cursor(manifest.epoch, manifest.chunk),
-        kind=manifest.kind,
-        parent=manifest.parent,
-    )
-
-
-def _begin(log: TrainingLog, begin: str | None) -> CheckpointRef:
-    if begin is not None:
-        found = [ref for digest, ref in log.refs.items() if digest.startswith(begin)]
-        if len(found) == 1:
-            return found[0]
-        how_many = "no checkpoint" if not found else f"{len(found)} checkpoints"
-        raise NotProvable(f"the lineage of {begin}", f"{how_many} of {log.name} begins so")
-    if log.evaluated is not None and log.evaluated.manifest_sha256 in log.refs:
-        return log.refs[log.evaluated.manifest_sha256]
-    if log.newest is None:
-        raise NotProvable(f"the lineage of {log.name}", "it has no checkpoint yet")
-    return log.newest

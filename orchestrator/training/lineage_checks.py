@@ -25,6 +25,7 @@ from orchestrator.training.evidence import Committed, verify_ledger
 from orchestrator.training.ledger import Ledger
 from orchestrator.training.lineage_log import Recorded
 from orchestrator.training.manifest import Facts, Manifest
+from orchestrator.training.publishing import key_of
 from orchestrator.training.trainer import Cursor
 from orchestrator.training.work import CheckpointRef
 
@@ -284,3 +285,23 @@ def _count(value: Json) -> int:
 def _short(value: Json) -> str:
     text = str(value)
     return f"{text[:12]}…" if len(text) > 24 else text
+
+
+def references_of(store: CheckpointStore) -> dict[str, CheckpointRef]:
+    """Return the references to all checkpoints of a storage, collected ones too, by digest."""
+    everything = (*store.list_archived()[0], *store.list_manifests()[0])
+    return {
+        one.manifest_sha256: reference_to(one.manifest, one.manifest_sha256) for one in everything
+    }
+
+
+def reference_to(manifest: Manifest, digest: str) -> CheckpointRef:
+    """Return the reference that a chunk's result would have held."""
+    return CheckpointRef(
+        key=key_of(manifest),
+        manifest_sha256=digest,
+        branch=manifest.branch,
+        cursor=Cursor(manifest.epoch, manifest.chunk),
+        kind=manifest.kind,
+        parent=manifest.parent,
+    )

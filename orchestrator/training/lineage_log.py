@@ -26,6 +26,8 @@ from orchestrator.training.work import (
 )
 
 PREPARE, TRAIN, EVALUATE, REGISTER = "prepare", "train_chunk", "evaluate", "register"
+#: The first step of a run that goes on with what an earlier run of its id prepared.
+GO_ON = "go_on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,9 @@ class TrainingLog:
     chain: Chain
     #: The run that started this one, if any.
     parent: RunName | None = None
+    #: The run of the same id that goes on as this one, and the one that this goes on as.
+    continued_from: RunName | None = None
+    continued_by: RunName | None = None
     storage: str = ""
     store: str = ""
     steps_per_epoch: int | None = None
@@ -160,8 +165,17 @@ class TrainingLog:
     rejected: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kin:
+    """The runs beside a run: see `TrainingLog`."""
+
+    parent: RunName | None = None
+    continued_from: RunName | None = None
+    continued_by: RunName | None = None
+
+
 def read_log(
-    name: RunName, chain: Chain, entries: Iterable[Entry], *, parent: RunName | None = None
+    name: RunName, chain: Chain, entries: Iterable[Entry], *, kin: Kin = Kin()
 ) -> TrainingLog | None:
     """Return what a history says of a training; None if it is the history of something else.
 
@@ -169,7 +183,13 @@ def read_log(
         BadRecord: A training's step with arguments or a result that no training has.
     """
     everything = list(entries)
-    log = TrainingLog(name=name, chain=chain, parent=parent)
+    log = TrainingLog(
+        name=name,
+        chain=chain,
+        parent=kin.parent,
+        continued_from=kin.continued_from,
+        continued_by=kin.continued_by,
+    )
     ordered: dict[int, Ordered] = {}
     for entry in everything:
         if isinstance(entry, Ordered):
@@ -177,7 +197,9 @@ def read_log(
             _take_order(log, entry)
         elif isinstance(entry, Answered) and entry.step in ordered:
             _take_answer(log, ordered[entry.step], entry)
-    log.orders = list(_orders_taken(name, everything))
+    taken = _orders_taken(name, everything)
+    # What arrived as the run went on as new is in the next one's history, too, and taken there.
+    log.orders = [one for one in taken if one.at is not None or kin.continued_by is None]
     return log if log.storage else None
 
 
@@ -192,7 +214,7 @@ def _kind(task: str) -> str:
 
 
 def _take_order(log: TrainingLog, ordered: Ordered) -> None:
-    if _kind(ordered.task) != TRAIN:
+    if _kind(ordered.task) not in (TRAIN, EVALUATE):
         return
     work, _ = _work_of(ordered)
     _know(log, work.candidates)
@@ -206,6 +228,9 @@ def _take_answer(log: TrainingLog, ordered: Ordered, answer: Answered) -> None:
         case "prepare", {"storage": str(storage), "store": str(store)}:
             log.storage, log.store = storage, store
             _take_prepared(log, ordered, answer)
+        case "go_on", {"storage": str(storage), "store": str(store)}:
+            log.storage, log.store = storage, store
+            _take_inherits(log, _object(_argument(ordered, 0)))
         case "train_chunk", {"result": result}:
             work, interval = _work_of(ordered)
             _take_result(log, result_from_json(result), answer, work.orders(), interval)
@@ -228,16 +253,11 @@ def _take_prepared(log: TrainingLog, ordered: Ordered, answer: Answered) -> None
     result, plan = _object(answer.result), _object(_argument(ordered, 0))
     steps = result.get("steps_per_epoch")
     log.steps_per_epoch = steps if isinstance(steps, int) else None
-    start, inherits = plan.get("start"), plan.get("inherits")
+    start = plan.get("start")
     if isinstance(start, dict):
         _know(log, [_ref(ref) for ref in _list(start.get("refs"))])
         log.newest = next(reversed(log.refs.values()), None)
-    if isinstance(inherits, dict):
-        log.inherits = Inherited(
-            run=str(inherits.get("storage")),
-            key=str(inherits.get("key")),
-            manifest_sha256=str(inherits.get("manifest_sha256")),
-        )
+    _take_inherits(log, plan)
     if result.get("first") is not None:
         order = order_from_json(
             {
@@ -247,6 +267,16 @@ def _take_prepared(log: TrainingLog, ordered: Ordered, answer: Answered) -> None
             }
         )
         _take_result(log, result_from_json(result["first"]), answer, (order,), {})
+
+
+def _take_inherits(log: TrainingLog, plan: Mapping[str, Json]) -> None:
+    inherits = plan.get("inherits")
+    if isinstance(inherits, dict):
+        log.inherits = Inherited(
+            run=str(inherits.get("storage")),
+            key=str(inherits.get("key")),
+            manifest_sha256=str(inherits.get("manifest_sha256")),
+        )
 
 
 def _take_result(

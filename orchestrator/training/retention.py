@@ -3,8 +3,9 @@
 RT1  Policies are joined by "any": a checkpoint is kept if one of them wants it.  None can make a
      plan delete what safety keeps.
 RT2  Safety keeps the newest two of every branch that were verified, the points where branches part,
-     whatever is referenced (by a task that runs, as a stage's output, by an order), and whatever is
-     younger than an hour.  A branch without two verified checkpoints keeps all it has.
+     whatever is referenced (by a task that runs, as a stage's output, by an order), what was saved
+     for an order ("pinned"), and whatever is younger than an hour.  A branch without two verified
+     checkpoints keeps all it has.
 RT3  A plan is made of facts that are given to it, and says of everything it keeps, why.
 RT4  Runs may share a storage.  What another run saved there is never deleted; a checkpoint from
      which it goes on is a point where branches part.
@@ -43,6 +44,7 @@ class Candidate:
     parent: str | None
     modified_at_ms: int
     metrics: Mapping[str, Json] = field(default_factory=dict)
+    kind: str = ""
 
 
 class Policy(Protocol):
@@ -182,6 +184,8 @@ def _wanted(
     for one in checkpoints:
         if one.manifest_sha256 in referenced:
             yield one.manifest_sha256, referenced[one.manifest_sha256]
+        if one.kind == "pinned":
+            yield one.manifest_sha256, "saved for an order"
         if now_ms - one.modified_at_ms < YOUNG_MS:
             yield one.manifest_sha256, "younger than an hour"
         if one.parent is not None and branch_of.get(one.parent, one.branch) != one.branch:

@@ -33,7 +33,7 @@ from tests.engine.world import World
 SMALL: dict[str, Any] = {"hidden": [16], "batch_size": 128}
 STEPS = 12
 SAVE_S = 0.01
-TASKS = ("prepare", "train_chunk", "evaluate", "register", "unregister", "clean_up")
+TASKS = ("prepare", "go_on", "train_chunk", "evaluate", "register", "unregister", "clean_up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,9 @@ class Lab:
             given, named = load_arguments(
                 function, list(args), dict(kwargs), blobs=self.world.blobs, codec=self._codec
             )
-            answer = self._codec.encode(function(*given, **named))
+            answer: Any = self._codec.encode(function(*given, **named))
+            if function.__name__ == "prepare" and answer["first"] is not None:
+                answer["first"]["seconds"]["save"] = SAVE_S
             return self._timed(args[0], answer) if function.__name__ == "train_chunk" else answer
 
         return run
@@ -201,12 +203,17 @@ class Lab:
         assert found.model == report.model_sha256
         return found
 
+    def runs(self, id: str = "t") -> int:
+        """Return how many runs of an id there were: more than one where it went on as new."""
+        return int(self.world.row(id)["run"])
+
     def check(self, id: str = "t") -> None:
-        """Check the chain of a run's history, and that the same code orders the same again."""
-        self.world.check_chain(id)
-        replayed = replay(orc.registry["training"], id, 1, self.world.events(id))
-        assert replayed.pending == []
-        replayed.execution.close()
+        """Check the chains of its histories, and that the same code orders the same again."""
+        for run in range(1, self.runs(id) + 1):
+            self.world.check_chain(id, run)
+            replayed = replay(orc.registry["training"], id, run, self.world.events(id, run))
+            assert replayed.pending == []
+            replayed.execution.close()
 
 
 def stops_of(chunks: Sequence[Any]) -> list[tuple[int, int]]:

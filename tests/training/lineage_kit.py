@@ -29,7 +29,7 @@ from tests.cli.conftest import Typed
 from tests.engine.world import World
 
 TASKS = (
-    *(steps.prepare, steps.train_chunk, steps.evaluate),
+    *(steps.prepare, steps.go_on, steps.train_chunk, steps.evaluate),
     *(steps.register, steps.unregister, steps.clean_up),
 )
 #: Small enough for a test, and four checkpoints before the last.

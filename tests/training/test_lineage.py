@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli.lineage import Histories
 from orchestrator.training.collecting import collect, make_plan
 from orchestrator.training.errors import NotProvable
 from orchestrator.training.retention import LatestN
@@ -43,7 +44,7 @@ def test_adjusted_values_stand_where_they_took_effect(lab: Laboratory) -> None:
         {"decision": "adjust", "hparams": {"lr": 0.25}, "by": "ana", "reason": "too slow"},
     )
     lab.review("decide", {"decision": "adjust", "hparams": {"hidden": [9]}, "by": "bo"})
-    lab.review("decide", {"decision": "continue", "by": "bo"})
+    lab.review("decide", {"decision": "continue"})
     lab.review("decide", {"decision": "stop", "by": "ana"})
     found = lab.lineage()
     assert found, said(found)
@@ -195,3 +196,84 @@ def forget(lab: Laboratory, id: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "find_row",
         lambda workflow_id: None if workflow_id == id else real(workflow_id),
     )
+
+
+#: Some four chunks; a longer history goes on as new.
+SHORT = 14
+
+
+def test_lineage_is_the_same_over_all_runs_of_a_training_that_went_on_as_new(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reviewed(id: str) -> Any:
+        lab.world.start("training", lab.plan(REVIEWED | {"epochs": 8, "model": id}), id=id)
+        lab.world.settle()
+        for epoch in range(1, 8):
+            if epoch == 6:
+                change: Any = {"decision": "adjust", "hparams": {"lr": 0.25}, "by": "ana"}
+                lab.review("decide", change, id=id)
+            else:
+                lab.review("decide", {"decision": "continue", "by": f"n{epoch}"}, id=id)
+        assert lab.world.status(id) == "completed"
+        found = lab.lineage(id)
+        assert found, said(found)
+        return found
+
+    whole = reviewed("whole")
+    monkeypatch.setattr("orchestrator.core.context.HISTORY_EVENTS_SUGGESTED", SHORT)
+    cut = reviewed("cut")
+    runs = int(lab.world.row("cut")["run"])
+    assert runs >= 3
+    assert [log.name.run for log in cut.runs] == [*range(runs, 0, -1)]
+    assert len(whole.runs) == 1
+    assert cut.evaluated.model_sha256 == whole.evaluated.model_sha256
+    for one, other in zip(cut.links, whole.links, strict=True):
+        assert one.ref.cursor == other.ref.cursor
+        assert one.changes == other.changes
+        assert [words.partition(" ")[0] for words in one.checked.verified] == [
+            words.partition(" ")[0] for words in other.checked.verified
+        ]
+        assert [(o.by, o.at, o.effect) for o in one.orders] == [
+            (o.by, o.at, o.effect) for o in other.orders
+        ]
+    ordered = [order.by for link in reversed(cut.links) for order in link.orders]
+    assert ordered == ["n1", "n2", "n3", "n4", "n5", "ana", "n7"]
+    earliest = cut.links[-2].ref
+    found = lab.lineage("cut", begin=earliest.manifest_sha256[:12])
+    assert found, said(found)
+    assert len(found.links) == 2
+
+
+def test_lineage_of_a_stage_leads_through_all_runs_of_the_stage_before(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.core.context.HISTORY_EVENTS_SUGGESTED", SHORT)
+    lab.train("before", epochs=10)
+    assert int(lab.world.row("before")["run"]) >= 2
+    ref = lab.lineage("before").links[0].ref
+    lab.train(
+        "first",
+        inherits={"storage": "before.1", "key": ref.key, "manifest_sha256": ref.manifest_sha256},
+    )
+    found = lab.lineage("first")
+    assert found, said(found)
+    assert not found.notes
+    assert len(found.links) == 11 + 5
+
+
+def test_a_run_of_a_chain_that_retention_removed_is_no_problem(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.core.context.HISTORY_EVENTS_SUGGESTED", SHORT)
+    lab.train(epochs=12)
+    found = lab.lineage()
+    gone = found.runs[1].name
+    real = Histories.find
+
+    def find(self: Histories, name: Any) -> Any:
+        return None if name.run <= gone.run else real(self, name)
+
+    monkeypatch.setattr(Histories, "find", find)
+    found = lab.lineage()
+    assert found, said(found)
+    assert [str(gone) in note for note in found.notes].count(True) == 1

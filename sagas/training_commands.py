@@ -12,6 +12,7 @@ import click
 from pydantic import BaseModel, ValidationError
 
 from orchestrator import RunHandle, WorkflowFailed
+from sagas.app import orc
 from sagas.stages import train_in_stages
 from sagas.stages_state import Exam, StagesPlan, StagesState, StageState
 from sagas.training import train
@@ -61,8 +62,9 @@ def training(  # noqa: PLR0913 - one per option
         model=model,
     )
     run_id = run_id or f"train-{os.urandom(4).hex()}"
-    handle = train.start(plan, id=run_id)
-    _watch(run_id, handle, TrainingState, describe_training)
+    train.start(plan, id=run_id)
+    # By its id: the run that was started may go on as new.
+    _watch(run_id, orc.run(run_id), TrainingState, describe_training)
 
 
 @click.command()

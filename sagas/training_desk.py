@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import NamedTuple
 
-from orchestrator import ChildWorkflowError, workflow
+from orchestrator import ChildWorkflowError, InvalidWorkflowId, workflow
 from orchestrator.training.errors import TrainingUsageError
 from orchestrator.training.trainer import Cursor
 from sagas.training_course import Branch, Course
@@ -57,7 +57,7 @@ class Desk:
     Args:
         state: The published state.
         fork: Starts a run of its own from a branch, by its number, and returns its id; raises
-            `ChildWorkflowError` where it does not start.
+            `ChildWorkflowError` where it does not start, `InvalidWorkflowId` where it never can.
         noted: What the desk remembered of the run that goes on as this one.
     """
 
@@ -253,7 +253,7 @@ class Desk:
             branch.orders = [*branch.orders, course.changed(branch, seed, dict(order.hparams))]
             try:
                 started.append(await self._fork(branch, number))
-            except ChildWorkflowError as error:
+            except (ChildWorkflowError, InvalidWorkflowId) as error:
                 self.noted = self.noted._replace(forks_refused=self.noted.forks_refused + 1)
                 refused.append(str(error))
             else:

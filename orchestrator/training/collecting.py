@@ -6,7 +6,8 @@ G1  A manifest goes first, then, a day after, the bytes that no manifest names. 
 G2  A collected checkpoint's manifest moves to the archive, and with it stays the ledger of its
     samples: the chain of evidence outlives the weights.
 G3  Where a manifest cannot be read, nobody knows what it names: then no bytes are deleted.
-G4  Only the version that was looked at is deleted.  What is saved again meanwhile stays.
+G4  Only the version that was looked at is deleted.  What is saved again meanwhile stays, where a
+    version is more than a digest of the content; in S3 it is none, see `objects_s3` OS4.
 """
 
 import hashlib

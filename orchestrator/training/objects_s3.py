@@ -6,6 +6,12 @@ OS2  Bytes travel with their SHA-256.  Whether the store checks it is probed; wh
      what was written is read back.
 OS3  What is longer than `multipart_bytes` goes up in parts, with the condition on the last call.
      Whatever ends it, the upload is aborted, so that no part is paid for without being an object.
+OS4  A version is an ETag, and so mostly a digest of the content: bytes written again as they were
+     are the same version.  Between the collector's last look at bytes that nobody has named for a
+     day and its delete, a request later, a save that meets the very same bytes loses them; whoever
+     loads that checkpoint finds it damaged, and trains it again.  No condition excludes it: a
+     delete asks for an ETag alone, and a form of another ETag, in parts, would have to be completed
+     under If-Match, which not all stores heed.
 """
 
 import os

@@ -107,7 +107,15 @@ async def ready(
         )
         return begin(plan, prepared)
     pinned = dict.fromkeys(carried.course.pinned, "pinned")
-    await saga.step(go_on, plan, storage, pinned, undo=clean_up, retry=Retry(attempts=None))
+    try:
+        await saga.step(go_on, plan, storage, pinned, undo=clean_up, retry=Retry(attempts=None))
+    except asyncio.CancelledError:
+        # A step that nobody has begun is not undone; what the runs before left is there all the
+        # same.  Behind its commit a saga is driven to its end.
+        async with workflow.saga() as owed:
+            owed.commit()
+            await owed.step(clean_up, plan, storage, pinned)
+        raise
     course = Course(plan, carried.prepared, schema_of(plan), branch_of(carried.branch))
     course.restore(carried.course)
     return course

@@ -135,16 +135,19 @@ def test_forks_that_did_not_start_are_counted_over_all_runs(labs: Callable[..., 
     assert lab.state().forks == ["t-fork-2"]
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2])
 def test_one_that_is_cancelled_after_it_went_on_tidies_up_behind_all_its_runs(
-    labs: Callable[..., Lab],
+    labs: Callable[..., Lab], steps: int
 ) -> None:
+    """With no step of its last run: what that run is to take over, nobody has begun yet."""
     lab = labs()
     lab.start(epochs=60, saving={"every_epochs": 1}, keeping={"latest": 1, "best": 0})
     lab.until(3)
     lab.signal("decide", decision="adjust", hparams={"lr": 0.002})
     while lab.runs() < 3:
         assert lab.work_once()
-    lab.work_once()
+    for _ in range(steps):
+        assert lab.work_once()
     make_old(lab)
     lab.world.post(Kind.CANCEL, {"reason": "enough", "request_id": "c1"}, id="t")
     lab.settle()

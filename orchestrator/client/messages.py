@@ -33,6 +33,7 @@ from orchestrator.core.interceptors import (
     StopWorkflow,
     checked_headers,
 )
+from orchestrator.core.names import checked_name, checked_reason
 from orchestrator.core.own_signals import RESEED, is_reserved, why_refused
 from orchestrator.core.start_policies import IdConflictPolicy
 from orchestrator.core.values import Json
@@ -109,6 +110,7 @@ async def signal(
     """
 
     async def send(call: SignalWorkflow) -> str:
+        checked_name("id of a signal", call.signal_id)
         definition = await _definition_of(session, target)
         encoded = signal_payload(session, definition, call.signal, call.payload)
         body: dict[str, Json] = {
@@ -156,6 +158,7 @@ async def terminate(session: Session, target: Target, reason: str, request_id: s
 
 async def _stop(session: Session, target: Target, kind: Kind, reason: str, request_id: str) -> None:
     async def send(call: StopWorkflow) -> None:
+        checked_reason("reason", call.reason)
         await _request(session, target, kind, call.reason, request_id)
 
     call = StopWorkflow(workflow_id=target.workflow_id, run=target.run, reason=reason)
@@ -185,7 +188,7 @@ async def query(
 async def _query(
     session: Session, target: Target, call: QueryWorkflow, timeout_s: float | None
 ) -> Json:
-    name, args = call.query, call.args
+    name, args = checked_name("name of a query", call.query), call.args
     timeout_s = QUERY_TIMEOUT_S if timeout_s is None else timeout_s
     timeout_ms = round(timeout_s * 1000)
     subject = f"arguments of query {name!r}"
@@ -233,6 +236,8 @@ async def decide(
     session: Session, target: Target, step: int, decision: str, *, reason: str, by: str
 ) -> None:
     """Send a person's decision about a step, as it is; see `resolve` for what it raises."""
+    checked_reason("reason", reason)
+    checked_reason("by", by)
     row = await session.resend(lambda: session.store.find_row(target.workflow_id))
     if row is None:
         raise RunNotFound(target.workflow_id)
@@ -300,7 +305,7 @@ def signal_payload(
     session: Session, definition: WorkflowDefinition | None, name: str, payload: Any
 ) -> Json:
     """Return the payload as JSON; raises what `signal` does."""
-    subject = f"signal {name!r}"
+    subject = f"signal {checked_name('name of a signal', name)!r}"
     kind: Any = None
     if is_reserved(name):
         encoded = encode_payload(subject, None, payload, session.codec)

@@ -36,6 +36,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.failure import Failure
 from orchestrator.core.interceptors import UpdateWorkflow
+from orchestrator.core.names import checked_name
 from orchestrator.core.run_retry import goes_on
 from orchestrator.core.values import Json
 from orchestrator.core.with_start import WithStart, again_in
@@ -78,6 +79,8 @@ def body_of(session: Session, name: str, args: tuple[Any, ...], update_id: str) 
     Raises:
         InvalidPayload, PayloadTooLarge: Arguments that have no JSON form, or too much of it.
     """
+    checked_name("name of an update", name)
+    checked_name("id of an update", update_id)
     encoded = encode_payload(f"arguments of update {name!r}", None, list(args), session.codec)
     return {"update": name, "update_id": update_id, "args": encoded}
 

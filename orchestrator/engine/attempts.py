@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from orchestrator.core import events as e
 from orchestrator.core.failure import Failure
 from orchestrator.core.ledger import StepEntry
+from orchestrator.core.names import reason_in
 from orchestrator.core.states import StepState
 from orchestrator.core.values import Json, loads
 from orchestrator.engine import pausing
@@ -35,7 +36,7 @@ class Attempts:
         if decision in pausing.DECISIONS:
             pausing.decide(self._turn, body, self._send)
             return
-        reason, by = str(body.get("reason") or ""), str(body.get("by") or "")
+        reason, by = reason_in(body.get("reason")), reason_in(body.get("by"))
         entry = self._turn.ledger.steps.get(step) if isinstance(step, int) else None
         if entry is None or entry.state is not StepState.PARKED:
             self._turn.reject("decision", f"step {step} is not parked")

@@ -29,7 +29,7 @@ from orchestrator.engine.draft import Draft
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.letters import LetterStore, deliver
 from orchestrator.engine.local_steps import StepsHere
-from orchestrator.engine.run import Arrival, LiveRun, Poke
+from orchestrator.engine.run import Arrival, LiveRun, Poke, UnfitEntry
 from orchestrator.engine.settings import EngineSettings
 from orchestrator.engine.turn import Tools
 from orchestrator.engine.work import Work
@@ -305,6 +305,8 @@ class Owner:
                 # at the next call of it.
                 logger.error("%s rests: %s", key, error)  # noqa: TRY400 - the reason is enough
                 self._rest(key, run, now_ms)
+            except UnfitEntry as error:
+                self._set_aside(run, error)
             except Exception:
                 # The process boundary of one run (C2).  Whatever it is, the log is untouched, and
                 # the others must go on.
@@ -313,6 +315,25 @@ class Owner:
             else:
                 runs.append(run)
         return runs
+
+    def _set_aside(self, run: LiveRun | None, unfit: UnfitEntry) -> None:
+        """Move what a run cannot take out of its way; all else that has arrived is read again."""
+        entry = unfit.entry
+        logger.error(
+            "%s %s: set aside: %s",
+            entry.workflow_id,
+            entry.kind.value,
+            unfit.reason,
+            exc_info=unfit.__cause__,
+        )
+        if run is not None:
+            run.close()
+            self._doubted.add(run.key)
+        partition = self._partition_of(entry.workflow_id)
+        token = self._leases.tokens.get(partition)
+        if token is not None:
+            self._store.set_aside(partition, token, entry.id, unfit.reason)
+        self._read_again(partition)
 
     def _rest(self, key: RunKey, run: LiveRun | None, now_ms: int) -> None:
         if run is not None:

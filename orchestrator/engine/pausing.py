@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from orchestrator.core import events as e
 from orchestrator.core.ledger import StepEntry
+from orchestrator.core.names import reason_in
 from orchestrator.core.states import StepState
 from orchestrator.core.values import Json
 from orchestrator.engine.turn import Turn
@@ -43,7 +44,7 @@ def decide(turn: Turn, body: Mapping[str, Json], send: Send) -> None:
     if not entry.is_paused and decision == "unpause":
         turn.reject("decision", f"step {step} is not paused")
         return
-    reason, by = str(body.get("reason") or ""), str(body.get("by") or "")
+    reason, by = reason_in(body.get("reason")), reason_in(body.get("by"))
     turn.draft.record(
         _EVENTS[decision](
             at_ms=turn.at_ms,

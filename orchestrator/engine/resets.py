@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from orchestrator.core import events as e
 from orchestrator.core.errors import ResetRefused
+from orchestrator.core.names import reason_in
 from orchestrator.core.resetting import Cut, Origin, changed, check, cut_at, start_of
 from orchestrator.core.states import StepState
 from orchestrator.core.values import Json, loads
@@ -85,8 +86,8 @@ class Resets:
             head=stored[event - 1].head,
             signals=body.get("signals") is not False,
             request_id=request_id,
-            reason=str(body.get("reason") or ""),
-            by=str(body.get("by") or ""),
+            reason=reason_in(body.get("reason")),
+            by=reason_in(body.get("by")),
         )
 
     # --- the run that goes on --------------------------------------------------------------------

@@ -197,6 +197,17 @@ class MemoryStore(MemoryRunIndex, MemoryKeys, MemoryPermits):
                 for entry_id in inbox_ids:
                     part.inbox.pop(entry_id, None)
 
+    def set_aside(self, partition: int, token: str, inbox_id: str, reason: str) -> None:
+        """See `OwnerStore.set_aside`."""
+        with self._changed:
+            part = self._parts[partition]
+            entry = part.inbox.get(inbox_id)
+            if entry is not None:
+                told = {"workflow": entry.workflow_id, "kind": entry.kind.value}
+                self.rejected.append({**told, "run": str(entry.run), "reason": reason})
+            if part.holds_lease(token, self.clock.now_ms):
+                part.inbox.pop(inbox_id, None)
+
     def reject(self, fields: Mapping[str, str], reason: str) -> None:
         """See `OwnerStore.reject`."""
         with self._changed:

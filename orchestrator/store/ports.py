@@ -393,6 +393,13 @@ class OwnerStore(Protocol):
         """Remove inbox entries that belong to no history, if the lease is held."""
         ...
 
+    def set_aside(self, partition: int, token: str, inbox_id: str, reason: str) -> None:
+        """Move an inbox entry that no run can take to the rejected list, as it is.
+
+        It is kept twice, or not removed, where the lease is lost meanwhile; never lost.
+        """
+        ...
+
     def reject(self, fields: Mapping[str, str], reason: str) -> None:
         """Keep a signal that no run can take in the rejected list, with the reason."""
         ...

@@ -163,6 +163,10 @@ class RedisStore:
         """See `OwnerStore.discard`."""
         self._executor.run(owner_calls.discard(self.keys, partition, token, inbox_ids))
 
+    def set_aside(self, partition: int, token: str, inbox_id: str, reason: str) -> None:
+        """See `OwnerStore.set_aside`."""
+        self._executor.run(owner_calls.set_aside(self.keys, partition, token, inbox_id, reason))
+
     def reject(self, fields: Mapping[str, str], reason: str) -> None:
         """See `OwnerStore.reject`."""
         self._executor.run(owner_calls.reject(self.keys, fields, reason))

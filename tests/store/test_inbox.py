@@ -2,6 +2,7 @@
 
 import threading
 
+from orchestrator.core.limits import EVENT_BYTES_MAX
 from orchestrator.core.values import Json
 from orchestrator.store.keys import partition_of
 from orchestrator.store.memory import MemoryStore
@@ -90,11 +91,16 @@ def test_unreadable_entries_are_moved_to_the_rejected_list(server_world: World) 
     client.xadd(inbox, {**good, "body": "[1]"})
     client.xadd(inbox, {"body": "{}"})
     client.xadd(inbox, {**good, "workflow": b"\xff"})
+    client.xadd(inbox, {**good, "body": '{"result": NaN}'})
+    client.xadd(inbox, {**good, "body": '{"result": 1e999}'})
+    client.xadd(inbox, {**good, "body": r'{"result": "\ud800"}'})
+    client.xadd(inbox, {**good, "body": '{"result":' + "[" * 5_000})
+    client.xadd(inbox, {**good, "body": '{"result":"' + "x" * EVENT_BYTES_MAX + '"}'})
     client.xadd(inbox, good)
     assert [entry.kind for entry in world.inbox()] == [Kind.SIGNAL]
     assert client.xlen(inbox) == 1
     lines = client.xrange(keys_of(world).rejected)
-    assert len(lines) == 6
+    assert len(lines) == 11
     assert all(fields[b"reason"] for _, fields in lines)
     assert lines[0][1][b"kind"] == b"nonsense"
     assert lines[5][1][b"workflow"] == b"\xff"
@@ -119,6 +125,23 @@ def test_very_many_entries_are_discarded_in_one_call(world: World) -> None:
     ids = [*(f"{n}-7" for n in range(1, 20_000)), world.inbox()[0].id]
     world.store.discard(world.partition(), TOKEN, ids)
     assert world.inbox() == []
+
+
+def test_an_entry_that_no_run_can_take_is_moved_to_the_rejected_list(world: World) -> None:
+    world.open_run()
+    for number in range(2):
+        world.store.post("order-42", Kind.SIGNAL, signal(number))
+    first, second = (entry.id for entry in world.inbox())
+    world.store.set_aside(world.partition(), TOKEN, first, "it is odd")
+    assert [entry.id for entry in world.inbox()] == [second]
+    (kept,) = world.rejected()
+    told = {name: kept[name] for name in ("workflow", "kind", "run", "reason")}
+    assert told == {"workflow": "order-42", "kind": "signal", "run": "1", "reason": "it is odd"}
+    # Who has lost the lease takes nothing away.
+    world.store.set_aside(world.partition(), "stale", second, "it is odd")
+    assert [entry.id for entry in world.inbox()] == [second]
+    world.store.set_aside(world.partition(), TOKEN, "1-1", "it is gone")
+    assert len(world.rejected()) == 2
 
 
 def test_rejected_signal_is_kept_with_its_reason(world: World) -> None:

@@ -219,6 +219,9 @@ class Draft:
             self.remove_timer(self.timer(TimerKind.SLEEP, number))
         if self.ledger.started is not None and deadline_of(self.ledger.started) is not None:
             self.remove_timer(self.timer(TimerKind.RUN_TIMEOUT, 0))
+        if self.ledger.started is not None and self.ledger.started.continued_from:
+            # Older orchestrators have left it behind where mail began the run before it was due.
+            self.remove_timer(self.timer(TimerKind.START, 0))
         self.closed_at_ms = at_ms
 
     def commit(self) -> Commit:
@@ -249,12 +252,17 @@ class Draft:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to commit; inbox entries may still have to go."""
+        """Whether there is nothing to commit; inbox entries and timers may still have to go."""
         return not (
             self.events
             or self.timers_set
-            or self.timers_removed
+            or (self.timers_removed and self._is_of_open_run)
             or self.given_up
             or self.fields
             or self.letters
         )
+
+    @property
+    def _is_of_open_run(self) -> bool:
+        # The row of a run that has ended, or whose history is gone, may be that of a later run.
+        return self.ledger.started is not None and not self.ledger.is_closed

@@ -340,10 +340,11 @@ class Owner:
             if token is None:
                 run.close()
             elif run.draft.is_empty:
-                # Queries, repetitions, mail that came too late: nothing of it is history, and a
-                # commit would conflict where a later run of the id has taken over the row.
-                if run.draft.inbox_ids:
-                    self._store.discard(run.partition, token, run.draft.inbox_ids)
+                # Queries, repetitions, what came too late: nothing of it is history, and a commit
+                # would conflict where a later run of the id has taken over the row.
+                if run.draft.inbox_ids or run.draft.timers_removed:
+                    timers = list(run.draft.timers_removed)
+                    self._store.discard(run.partition, token, run.draft.inbox_ids, timers)
                 draft = run.draft
                 forwarded += run.was_cut_short
                 run.committed()

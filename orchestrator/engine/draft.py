@@ -200,14 +200,19 @@ class Draft:
         self.stop_attempt(entry)
         if entry.options.schedule_to_close_ms:
             self.remove_timer(self.timer(TimerKind.SCHEDULE_TO_CLOSE, step))
-        self.steps_sent.pop(step, None)
+        self._take_back(step)
         self.steps_settled.append(self.attempt_key(step, entry.attempt))
 
     def rest(self, entry: StepEntry) -> None:
         """Leave the step without a current attempt: it waits for a back-off or for a person."""
         self.stop_attempt(entry)
-        self.steps_sent.pop(entry.scheduled.step, None)
+        self._take_back(entry.scheduled.step)
         self.steps_resting.append(entry.scheduled.step)
+
+    def _take_back(self, step: int) -> None:
+        """Undo `send` within its commit: a worker finds no row, and nothing runs here."""
+        self.steps_sent.pop(step, None)
+        self.local_sent = [sent for sent in self.local_sent if sent[0].key.step != step]
 
     def close(self, at_ms: int) -> None:
         """End the run, before its ending is appended: nothing of it stays outstanding."""

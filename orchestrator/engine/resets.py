@@ -170,11 +170,10 @@ class Resets:
             if entry.scheduled.step > last:
                 continue
             self._attempts.resume(entry)
-            if entry.state is StepState.SCHEDULED:
-                if entry.is_paused:
-                    draft.hold(entry)
-                elif entry.is_cancel_requested:
-                    self._attempts.cancel(entry.scheduled.step)
+            if entry.state is StepState.SCHEDULED and entry.is_paused:
+                draft.hold(entry)
+            if entry.is_cancel_requested:
+                self._attempts.cancel(entry.scheduled.step)
         for number, due_at_ms in turn.ledger.timers.items():
             draft.set_timer(draft.timer(TimerKind.SLEEP, number), due_at_ms)
 

@@ -268,6 +268,29 @@ def test_time_of_a_step_stands_still_between_the_event_and_the_new_run(
     check(world, id)
 
 
+def test_step_that_was_cancelled_between_two_attempts_is_not_tried_again() -> None:
+    async def unwanted() -> Any:
+        tried = asyncio.create_task(workflow.step("flaky", retry=Retry(attempts=5)))
+        await workflow.signal("on")
+        tried.cancel()
+        return await workflow.signal("off")
+
+    world = world_of(unwanted)
+    world.tasks["flaky"] = lambda: 1 // 0
+    world.start("unwanted")
+    world.settle()
+    world.signal("on")
+    world.settle()
+    assert world.names()[-2:] == ["StepCancelRequested", "StepFailed"]
+    reset(world, number_of(world, e.StepCancelRequested), signals=False)
+    assert world.names("w", 2)[-2:] == ["HistoryCopied", "StepFailed"]
+    assert len(world.ran) == 1
+    world.signal("off", "done")
+    world.settle()
+    assert world.result() == "done"
+    check(world)
+
+
 def test_whoever_began_to_wait_behind_the_event_hears_of_the_end() -> None:
     async def reader() -> Any:
         return await workflow.external("w").result()

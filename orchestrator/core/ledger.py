@@ -38,7 +38,9 @@ class StepEntry:
     `state` is SCHEDULED while an attempt is on its way or running (only the store knows which),
     BACKOFF between two attempts, PARKED while a person is asked.  `has_maybe_run` is True once an
     attempt ended in a way that leaves its effect open.  While it `is_paused` no attempt is sent.
-    `attempts_forgiven` are those that the retry policy no longer counts.
+    `attempts_forgiven` are those that the retry policy no longer counts.  From
+    `scheduled_at_ms`, moved by the time for which a history stood still (DL3), its
+    `schedule_to_close` counts.
     """
 
     scheduled: e.StepScheduled
@@ -329,6 +331,8 @@ class Ledger:
             watchers=event.watchers,
             parent=event.parent,
         )
+        for entry in self.steps.values():
+            entry.scheduled_at_ms += event.stood_still_ms
         self.seen, self.watchers = set(event.seen), [*event.watchers]
         self.request_ids.add(event.request_id)
         self.copied.append((self.last_step, f"{event.id}.{event.run}"))

@@ -255,10 +255,23 @@ class Attempts:
     def schedule(self, entry: StepEntry) -> None:
         """Put a step that was just recorded on its way."""
         self._send(entry)
+        self._set_close(entry, self._turn.at_ms)
+
+    def resume(self, entry: StepEntry) -> None:
+        """Put a step that a copied history left outstanding on its way, as far as it still is."""
+        draft = self._turn.draft
+        if entry.state is StepState.SCHEDULED:
+            self._send(entry)
+        elif entry.state is StepState.BACKOFF:
+            timer = draft.timer(TimerKind.RETRY, entry.scheduled.step, entry.attempt)
+            draft.set_timer(timer, self._turn.at_ms)
+        self._set_close(entry, entry.scheduled_at_ms)
+
+    def _set_close(self, entry: StepEntry, since_ms: int) -> None:
         limit_ms = entry.options.schedule_to_close_ms
         if limit_ms:
             timer = self._turn.draft.timer(TimerKind.SCHEDULE_TO_CLOSE, entry.scheduled.step)
-            self._turn.draft.set_timer(timer, self._turn.at_ms + limit_ms)
+            self._turn.draft.set_timer(timer, since_ms + limit_ms)
 
     def cancel(self, step: int) -> None:
         """The workflow no longer wants a step; what becomes of it follows as an input."""

@@ -5,7 +5,8 @@ C1  A cycle reads, decides, commits, and only then acts on what it committed; be
 C2  Nothing in a cycle waits for one run: a run that cannot be worked on rests for a moment, and the
     others go on.
 C3  What was read but not committed is read again: after any doubt the cursor goes back to the
-    start, since an inbox holds exactly what is not history yet.
+    start, since an inbox holds exactly what is not history yet.  Blocked runs, for which nothing
+    may ever arrive, are poked: when their partition is gained, and after any doubt.
 """
 
 import logging
@@ -74,7 +75,10 @@ class Owner:
         self._taken_over: dict[int, str] = {}
         self._resting: dict[RunKey, int] = {}
         self._doubted: set[RunKey] = set()
+        #: Runs that are to try again whether anything arrives for them or not.
         self._pokes: deque[RunKey] = deque()
+        #: Partitions whose blocked runs are to be poked.
+        self._unpoked: set[int] = set()
         self._forwarding = Forwarding()
         #: Partitions in which letters may lie that are not delivered.
         self._with_letters: set[int] = set()
@@ -98,11 +102,14 @@ class Owner:
             self._forget_runs(partition)
         gained = held.keys() - self._taken_over.keys()
         for partition in sorted(gained):
-            self._pokes.extend(self._store.list_blocked(partition))
+            self._unpoked.add(partition)
             self._cursors[partition] = _FROM_THE_START
             self._taken_over[partition] = held[partition]
             self._with_letters.add(partition)
             self._sweep_at_ms = 0
+        for partition in sorted(self._unpoked & held.keys()):
+            self._pokes.extend(self._store.list_blocked(partition))
+            self._unpoked.discard(partition)
         if gained or lost:
             logger.info("owns %d partitions: %s", len(held), " ".join(map(str, sorted(held))))
 
@@ -126,8 +133,13 @@ class Owner:
         self._pokes.clear()
 
     def doubt(self) -> None:
-        """After a call without an answer: nothing in memory is sure (R1, C3)."""
+        """After a call without an answer: nothing in memory is sure (R1, C3).
+
+        The next call of `balance` looks for blocked runs again: a poke may have been taken in vain.
+        """
         self.cache.drop_where(lambda run: True)
+        self._pokes.clear()
+        self._unpoked.update(self._cursors)
         for partition in self._cursors:
             self._cursors[partition] = _FROM_THE_START
             self._with_letters.add(partition)
@@ -264,6 +276,7 @@ class Owner:
                 partition = self._partition_of(key.workflow_id)
                 if partition in self._cursors:
                     self._cursors[partition] = _FROM_THE_START
+                    self._pokes.append(key)  # One that it was given may be all that moves it.
                 self._sweep_at_ms = 0
 
     def _partition_of(self, workflow_id: str) -> int:
@@ -361,10 +374,11 @@ class Owner:
             if token is None:
                 run.close()
             elif run.draft.is_empty:
-                # Queries, repetitions, mail that came too late: nothing of it is history, and a
-                # commit would conflict where a later run of the id has taken over the row.
-                if run.draft.inbox_ids:
-                    self._store.discard(run.partition, token, run.draft.inbox_ids)
+                # Queries, repetitions, what came too late: nothing of it is history, and a commit
+                # would conflict where a later run of the id has taken over the row.
+                if run.draft.inbox_ids or run.draft.timers_removed:
+                    timers = list(run.draft.timers_removed)
+                    self._store.discard(run.partition, token, run.draft.inbox_ids, timers)
                 draft = run.draft
                 forwarded += run.was_cut_short
                 run.committed()
@@ -399,6 +413,7 @@ class Owner:
             return
         logger.info("%s: commit %s; read again", run.key, result.value if result else "unknown")
         self._with_letters.add(run.partition)  # It may have been carried out: then they lie there.
+        self._pokes.append(run.key)  # As for one that it took: nothing else may arrive for it.
         self._read_again(run.partition)
 
     def _read_again(self, partition: int) -> None:

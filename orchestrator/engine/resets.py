@@ -170,15 +170,11 @@ class Resets:
         for entry in turn.ledger.steps.values():
             if entry.scheduled.step > last:
                 continue
-            if entry.state is StepState.SCHEDULED:
-                self._attempts.schedule(entry)
-                if entry.is_paused:
-                    draft.hold(entry)
-                elif entry.is_cancel_requested:
-                    self._attempts.cancel(entry.scheduled.step)
-            elif entry.state is StepState.BACKOFF:
-                timer = draft.timer(TimerKind.RETRY, entry.scheduled.step, entry.attempt)
-                draft.set_timer(timer, turn.at_ms)
+            self._attempts.resume(entry)
+            if entry.state is StepState.SCHEDULED and entry.is_paused:
+                draft.hold(entry)
+            if entry.is_cancel_requested:
+                self._attempts.cancel(entry.scheduled.step)
         for number, due_at_ms in turn.ledger.timers.items():
             draft.set_timer(draft.timer(TimerKind.SLEEP, number), due_at_ms)
 

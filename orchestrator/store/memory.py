@@ -41,6 +41,7 @@ from orchestrator.store.ports import (
     RunKey,
     Start,
     StoredEvent,
+    TimerKey,
 )
 
 #: What `read_step` shows of a step's row.
@@ -189,13 +190,17 @@ class MemoryStore(MemoryRunIndex, MemoryKeys, MemoryPermits):
             else:
                 part.outbox[part.next_id()] = message
 
-    def discard(self, partition: int, token: str, inbox_ids: Sequence[str]) -> None:
+    def discard(
+        self, partition: int, token: str, inbox_ids: Sequence[str], timers: Sequence[TimerKey] = ()
+    ) -> None:
         """See `OwnerStore.discard`."""
         with self._changed:
             part = self._parts[partition]
             if part.holds_lease(token, self.clock.now_ms):
                 for entry_id in inbox_ids:
                     part.inbox.pop(entry_id, None)
+                for timer in timers:
+                    part.timers.pop(timer, None)
 
     def set_aside(self, partition: int, token: str, inbox_id: str, reason: str) -> None:
         """See `OwnerStore.set_aside`."""

@@ -5,7 +5,17 @@ from typing import Any, TypeVar
 
 from orchestrator.core.limits import ANSWER_TTL_MS, EVENT_BYTES_MAX, REJECTED_SIGNALS_MAX
 from orchestrator.core.values import canonical, loads_foreign
-from orchestrator.store.calls import Call, Flow, ask, ask_all, blocking, command, run_script, text
+from orchestrator.store.calls import (
+    Argument,
+    Call,
+    Flow,
+    ask,
+    ask_all,
+    blocking,
+    command,
+    run_script,
+    text,
+)
 from orchestrator.store.index_ports import run_of
 from orchestrator.store.keys import Keys
 from orchestrator.store.ports import (
@@ -210,11 +220,18 @@ def _forget(keys: Keys, place: str, members: Iterable[bytes]) -> list[Call]:
     return calls
 
 
-def discard(keys: Keys, partition: int, token: str, inbox_ids: Sequence[str]) -> Flow[None]:
+def discard(
+    keys: Keys,
+    partition: int,
+    token: str,
+    inbox_ids: Sequence[str],
+    timers: Sequence[TimerKey] = (),
+) -> Flow[None]:
     """See `OwnerStore.discard`."""
-    names = [keys.lease(partition), keys.inbox(partition)]
-    if inbox_ids:
-        yield from ask(run_script("discard", "discard_entries", names, [token, *inbox_ids]))
+    names = [keys.lease(partition), keys.inbox(partition), keys.timers(partition)]
+    if inbox_ids or timers:
+        found: list[Argument] = [token, len(inbox_ids), *inbox_ids, *map(str, timers)]
+        yield from ask(run_script("discard", "discard_entries", names, found))
 
 
 def set_aside(keys: Keys, partition: int, token: str, inbox_id: str, reason: str) -> Flow[None]:

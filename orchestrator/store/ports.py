@@ -389,8 +389,10 @@ class OwnerStore(Protocol):
         """
         ...
 
-    def discard(self, partition: int, token: str, inbox_ids: Sequence[str]) -> None:
-        """Remove inbox entries that belong to no history, if the lease is held."""
+    def discard(
+        self, partition: int, token: str, inbox_ids: Sequence[str], timers: Sequence[TimerKey] = ()
+    ) -> None:
+        """Remove inbox entries and timers that belong to no history, if the lease is held."""
         ...
 
     def set_aside(self, partition: int, token: str, inbox_id: str, reason: str) -> None:

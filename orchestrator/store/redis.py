@@ -48,6 +48,7 @@ from orchestrator.store.ports import (
     RunKey,
     Start,
     StoredEvent,
+    TimerKey,
 )
 
 logger = logging.getLogger(__name__)
@@ -159,9 +160,11 @@ class RedisStore:
             for (_, commit), reply in zip(commits, replies, strict=True)
         ]
 
-    def discard(self, partition: int, token: str, inbox_ids: Sequence[str]) -> None:
+    def discard(
+        self, partition: int, token: str, inbox_ids: Sequence[str], timers: Sequence[TimerKey] = ()
+    ) -> None:
         """See `OwnerStore.discard`."""
-        self._executor.run(owner_calls.discard(self.keys, partition, token, inbox_ids))
+        self._executor.run(owner_calls.discard(self.keys, partition, token, inbox_ids, timers))
 
     def set_aside(self, partition: int, token: str, inbox_id: str, reason: str) -> None:
         """See `OwnerStore.set_aside`."""

@@ -6,9 +6,9 @@ from orchestrator.core.limits import EVENT_BYTES_MAX
 from orchestrator.core.values import Json
 from orchestrator.store.keys import partition_of
 from orchestrator.store.memory import MemoryStore
-from orchestrator.store.ports import Kind
+from orchestrator.store.ports import Kind, TimerKey, TimerKind
 from tests.store.conftest import client_of, keys_of
-from tests.store.world import START, TOKEN, World
+from tests.store.world import START, TOKEN, World, timer
 
 
 def signal(number: int) -> dict[str, Json]:
@@ -119,12 +119,33 @@ def test_entries_of_no_history_are_discarded_by_the_lease_holder_only(world: Wor
     assert [entry.id for entry in world.inbox()] == ids[2:]
 
 
-def test_very_many_entries_are_discarded_in_one_call(world: World) -> None:
-    world.open_run()
+def test_timers_of_no_history_are_discarded_by_the_lease_holder_only(world: World) -> None:
+    key = world.open_run()
+    gone, kept = timer(key, TimerKind.START, 0), timer(key, TimerKind.SLEEP)
+    world.commit(key, ["a"], timers_set={gone: 1, kept: 2})
+    world.store.post("order-42", Kind.SIGNAL, signal(1))
+    world.store.discard(world.partition(), "stale", [], [gone, kept])
+    assert due(world) == [gone, kept]
+    world.store.discard(world.partition(), TOKEN, [], [gone])
+    assert due(world) == [kept]
+    (entry,) = world.inbox()
+    world.store.discard(world.partition(), TOKEN, [entry.id], [gone, kept])
+    assert (due(world), world.inbox()) == ([], [])
+
+
+def due(world: World) -> list[TimerKey]:
+    _, found = world.store.sweep([world.partition()], count=9)
+    return [*found[world.partition()].timers]
+
+
+def test_very_many_entries_and_timers_are_discarded_in_one_call(world: World) -> None:
+    key = world.open_run()
+    timers = [timer(key, TimerKind.SLEEP, number) for number in range(1, 20_000)]
+    world.commit(key, ["a"], timers_set={timers[-1]: 1})
     world.store.post("order-42", Kind.SIGNAL, signal(1))
     ids = [*(f"{n}-7" for n in range(1, 20_000)), world.inbox()[0].id]
-    world.store.discard(world.partition(), TOKEN, ids)
-    assert world.inbox() == []
+    world.store.discard(world.partition(), TOKEN, ids, timers)
+    assert (world.inbox(), due(world)) == ([], [])
 
 
 def test_an_entry_that_no_run_can_take_is_moved_to_the_rejected_list(world: World) -> None:

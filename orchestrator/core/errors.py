@@ -424,7 +424,8 @@ class ChildWorkflowError(OrchestratorError):
     """A child ended without a result.  Raised in workflow code, where the child was awaited.
 
     `status` is "failed", "cancelled" or "terminated", or "refused": another run with its id was
-    open.
+    open; or "completed" with a failure of type "PayloadSealed": its result was shredded before it
+    was read.
     """
 
     def __init__(self, id: str, workflow: str, run: int, status: str, failure: Failure) -> None:
@@ -451,7 +452,8 @@ class ExternalWorkflowError(OrchestratorError):
     """Another run could not be told, or ended without a result.  Raised where that was awaited.
 
     `status` is "not_found", "closed" or "rejected" (a signal that it does not take); of an awaited
-    result "not_found", "failed", "cancelled" or "terminated".  `run` is 0 where there is none.
+    result "not_found", "failed", "cancelled" or "terminated", or "completed" with a failure of type
+    "PayloadSealed": the result was shredded before it was read.  `run` is 0 where there is none.
     """
 
     def __init__(self, id: str, run: int, status: str, failure: Failure) -> None:

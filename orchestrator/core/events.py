@@ -132,8 +132,9 @@ class ChildCompleted(Event):
 class ChildFailed(Event):
     """A child ended without a result.
 
-    `kind` is one of "failed", "cancelled" and "terminated", or "refused": it never began, as
-    another run with its id was open; `run` is 0 then.
+    `kind` is one of "failed", "cancelled" and "terminated"; or "refused": it never began, as
+    another run with its id was open; `run` is 0 then; or "completed": its result was shredded
+    before this run had it.
     """
 
     child: int
@@ -201,7 +202,8 @@ class ExternalFailed(Event):
     """What another run was to be told did not reach it, or it ended without a result.
 
     `kind` is one of "not_found", "closed", "rejected" (its signals are declared, and this is none
-    of them), or how the run ended: "failed", "cancelled", "terminated".
+    of them), or how the run ended: "failed", "cancelled", "terminated", or "completed" where its
+    result was shredded before this run had it.
     """
 
     external: int

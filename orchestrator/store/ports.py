@@ -532,6 +532,10 @@ class WorkerStore(Protocol):
         nobody has claimed (unknown task, revoked message): posted only while that is so.
         Body: ``{"kind": "completed", "result": …}`` or ``{"kind": "failed" | "timed_out" | "lost"
         | "cancelled", "failure": {…}}``.
+
+        With a `digest` of what is said and by whom, which is not passed on, another outcome under
+        the same token is SUPERSEDED, with a note, and the same one is REPEATED until the run ends.
+        Without one whatever comes under a token that has posted is REPEATED.
         """
         ...
 

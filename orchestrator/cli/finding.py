@@ -13,6 +13,7 @@ from orchestrator.cli.errors import EXIT_NO, worded
 from orchestrator.cli.options import id_argument, json_flag, run_option
 from orchestrator.cli.pending_tables import pending_json, print_pending
 from orchestrator.cli.scanning import scan
+from orchestrator.cli.shown import shown
 from orchestrator.client.listing import LIST_LIMIT, Where
 from orchestrator.client.summary import RunSummary
 from orchestrator.core.values import Json
@@ -106,7 +107,7 @@ def count(
         tables.print_json({"count": sum(groups.values()), "groups": dict(groups)})
         return
     for value, number in groups.items():
-        click.echo(f"{number:>8}  {value or '-'}")
+        click.echo(f"{number:>8}  {shown(value) or '-'}")
 
 
 @click.command("describe", cls=CeleryCommand)
@@ -141,6 +142,6 @@ def reindex(ctx: click.Context, *, as_json: bool) -> None:
     else:
         click.echo(f"{report.done} runs indexed anew")
         for line in itertools.islice(report.failed, 20):
-            click.echo(f"not {line}", err=True)
+            click.echo(shown(f"not {line}"), err=True)
     if report.failed:
         ctx.exit(EXIT_NO)

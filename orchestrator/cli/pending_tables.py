@@ -2,9 +2,9 @@
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from orchestrator.cli.scanning import Scan
+from orchestrator.cli.shown import cell
 from orchestrator.cli.tables import moment
 from orchestrator.client.summary import instant
 from orchestrator.core.ledger import StepEntry
@@ -65,19 +65,19 @@ def print_pending(console: Console, scan: Scan) -> None:
         state = _state_of(step)
         what = f"{step.scheduled.task}  {step.scheduled.summary}".rstrip()
         about = f"{state}, attempt {step.attempt}"
-        table.add_row(f"step {number}", about, moment(instant(step.scheduled_at_ms)), Text(what))
+        table.add_row(f"step {number}", about, moment(instant(step.scheduled_at_ms)), cell(what))
     for number, child in sorted(ledger.children.items()):
         state = "cancelling" if child.is_cancel_requested else "running"
         what = f"{child.scheduled.workflow}  {child.scheduled.id}"
         since = moment(instant(child.scheduled.at_ms))
-        table.add_row(f"child {number}", state, since, Text(what))
+        table.add_row(f"child {number}", state, since, cell(what))
     for number, due_at_ms in sorted(ledger.timers.items()):
         due = moment(instant(due_at_ms))
-        table.add_row(f"timer {number}", "waiting", due, Text(summaries.get(number, "")))
+        table.add_row(f"timer {number}", "waiting", due, cell(summaries.get(number, "")))
     for number, permit in sorted(ledger.permits.items()):
         state, asked = "held" if permit.is_granted else "waiting", permit.requested
         since = moment(instant(asked.at_ms))
-        table.add_row(f"permit {number}", state, since, Text(f"{asked.kind} {asked.key}"))
+        table.add_row(f"permit {number}", state, since, cell(f"{asked.kind} {asked.key}"))
     if table.row_count:
         console.print()
         console.print(table)

@@ -14,6 +14,7 @@ from orchestrator.cli.errors import EXIT_NO, worded
 from orchestrator.cli.options import id_argument, json_flag, run_option
 from orchestrator.cli.pending_tables import print_pending
 from orchestrator.cli.scanning import PAGE_EVENTS, events_of, scan
+from orchestrator.cli.shown import json_line
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.summary import HistoryEvent, RunSummary
 from orchestrator.client.verifying import Verification
@@ -98,12 +99,12 @@ def _print_json(
 ) -> None:
     """Print one JSON document, an event a line, without ever holding all of them."""
     scan(handle)  # As above.
-    print('{\n"run":', json.dumps(summary.as_json(), ensure_ascii=False) + ",")
-    print('"verification":', json.dumps(verification_json(verification)) + ",")
+    print('{\n"run":', json_line(summary.as_json()) + ",")
+    print('"verification":', json_line(verification_json(verification)) + ",")
     print('"history": [', end="")
     separator = "\n"
     for each in events_of(handle, after=first):
-        print(separator + json.dumps(_event_json(each), ensure_ascii=False), end="")
+        print(separator + json_line(_event_json(each)), end="")
         separator = ",\n"
     print("\n]\n}")
 

@@ -116,6 +116,11 @@ class MemoryStore(MemoryRunIndex, MemoryKeys, MemoryPermits):
         with self._changed:
             self._orchestrators.pop(owner_id, None)
 
+    def list_orchestrators(self) -> dict[str, int]:
+        """See `OwnerStore.list_orchestrators`."""
+        with self._changed:
+            return dict(self._orchestrators)
+
     def grant_lease(self, partition: int, owner_id: str, token: str, *, ttl_ms: int) -> bool:
         """See `OwnerStore.grant_lease`."""
         with self._changed:

@@ -62,6 +62,16 @@ def retire_orchestrator(keys: Keys, owner_id: str) -> Flow[None]:
     yield from ask(command("retire_orchestrator", "ZREM", keys.orchestrators, owner_id))
 
 
+def list_orchestrators(keys: Keys) -> Flow[dict[str, int]]:
+    """See `OwnerStore.list_orchestrators`."""
+    call = command("list_orchestrators", "ZRANGE", keys.orchestrators, 0, -1, "WITHSCORES")
+    flat = yield from ask(call)
+    return {
+        text(owner): int(float(until_ms))
+        for owner, until_ms in zip(flat[::2], flat[1::2], strict=True)
+    }
+
+
 def grant_lease(keys: Keys, partition: int, owner_id: str, token: str, ttl_ms: int) -> Flow[bool]:
     """See `OwnerStore.grant_lease`."""
     assert token, "a lease needs a token"

@@ -355,6 +355,13 @@ class OwnerStore(Protocol):
         """Forget `owner_id`."""
         ...
 
+    def list_orchestrators(self) -> dict[str, int]:
+        """Return until when the report of each orchestrator holds, in ms, by owner id.
+
+        One whose report has expired is among them until another one reports.  Clients may ask, too.
+        """
+        ...
+
     def grant_lease(self, partition: int, owner_id: str, token: str, *, ttl_ms: int) -> bool:
         """Take the lease of `partition` if it is free, or held by `owner_id` under an old token."""
         ...
@@ -428,7 +435,10 @@ class OwnerStore(Protocol):
         ...
 
     def read_step(self, key: RunKey, step: int) -> dict[str, str]:
-        """Return a step's row: attempt, state, claim, external, details, …; {} for none."""
+        """Return a step's row: attempt, state, claim, external, details, …; {} for none.
+
+        Clients may ask, too.
+        """
         ...
 
     def answer(self, answers: Sequence[Answer]) -> None:

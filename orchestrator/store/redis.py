@@ -123,6 +123,10 @@ class RedisStore:
         """See `OwnerStore.retire_orchestrator`."""
         self._executor.run(owner_calls.retire_orchestrator(self.keys, owner_id))
 
+    def list_orchestrators(self) -> dict[str, int]:
+        """See `OwnerStore.list_orchestrators`."""
+        return self._executor.run(owner_calls.list_orchestrators(self.keys))
+
     def grant_lease(self, partition: int, owner_id: str, token: str, *, ttl_ms: int) -> bool:
         """See `OwnerStore.grant_lease`."""
         flow = owner_calls.grant_lease(self.keys, partition, owner_id, token, ttl_ms)

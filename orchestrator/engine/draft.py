@@ -261,8 +261,7 @@ class Draft:
         return not (
             self.events
             or self.timers_set
-            or (self.timers_removed and self._is_of_open_run)
-            or self.given_up
+            or ((self.timers_removed or self.given_up) and self._is_of_open_run)
             or self.fields
             or self.letters
         )

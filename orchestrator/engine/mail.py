@@ -24,6 +24,10 @@ from orchestrator.engine.visible import fields_of_started
 _SEED = re.compile("[0-9a-f]{1,32}")
 
 
+class Malformed(ValueError):
+    """A start that nobody's client wrote."""
+
+
 class Mail:
     """Takes a run's messages from outside."""
 
@@ -42,8 +46,8 @@ class Mail:
         version = definition.version if definition else named or ""
         args, kwargs = body.get("args") or [], body.get("kwargs") or {}
         scheduled = body.get("scheduled")
-        assert isinstance(args, list)
-        assert isinstance(kwargs, dict)
+        if not isinstance(args, list) or not isinstance(kwargs, dict):
+            raise Malformed("a start has a list of args and an object of kwargs")
         at_ms = self._turn.at_ms
         started = e.RunStarted(
             at_ms=at_ms,

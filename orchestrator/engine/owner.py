@@ -376,10 +376,10 @@ class Owner:
             elif run.draft.is_empty:
                 # Queries, repetitions, what came too late: nothing of it is history, and a commit
                 # would conflict where a later run of the id has taken over the row.
-                if run.draft.inbox_ids or run.draft.timers_removed:
-                    timers = list(run.draft.timers_removed)
-                    self._store.discard(run.partition, token, run.draft.inbox_ids, timers)
                 draft = run.draft
+                if draft.inbox_ids or draft.timers_removed or draft.given_up:
+                    gone = (draft.inbox_ids, list(draft.timers_removed), draft.given_up)
+                    self._store.discard(run.partition, token, *gone)
                 forwarded += run.was_cut_short
                 run.committed()
                 self._after(run, draft)

@@ -40,7 +40,7 @@ from orchestrator.engine.draft import Draft
 from orchestrator.engine.endings import fields_of_end, outcome_of
 from orchestrator.engine.externals import Externals
 from orchestrator.engine.lengths import Lengths, may_keep_mail
-from orchestrator.engine.mail import Mail
+from orchestrator.engine.mail import Mail, Malformed
 from orchestrator.engine.observing import Committed
 from orchestrator.engine.permits import RunPermits
 from orchestrator.engine.questions import Questions
@@ -293,8 +293,8 @@ class LiveRun:
         except (StoreUnavailable, MemoryError):
             raise  # It says nothing of the entry.
         except Exception as error:
-            if entry.kind is Kind.START or not entry.id:
-                raise  # Without its start the run would never be; and what has no id lies nowhere.
+            if not entry.id or (entry.kind is Kind.START and not isinstance(error, Malformed)):
+                raise  # What has no id lies nowhere; and without its start a run would never be.
             raise UnfitEntry(entry, f"{type(error).__name__} in the run's mail") from error
 
     def _take_entry(self, entry: InboxEntry) -> None:

@@ -196,7 +196,12 @@ class MemoryStore(MemoryRunIndex, MemoryKeys, MemoryPermits):
                 part.outbox[part.next_id()] = message
 
     def discard(
-        self, partition: int, token: str, inbox_ids: Sequence[str], timers: Sequence[TimerKey] = ()
+        self,
+        partition: int,
+        token: str,
+        inbox_ids: Sequence[str],
+        timers: Sequence[TimerKey] = (),
+        claims: Sequence[AttemptKey] = (),
     ) -> None:
         """See `OwnerStore.discard`."""
         with self._changed:
@@ -206,6 +211,9 @@ class MemoryStore(MemoryRunIndex, MemoryKeys, MemoryPermits):
                     part.inbox.pop(entry_id, None)
                 for timer in timers:
                     part.timers.pop(timer, None)
+                for claim in claims:
+                    if claim in part.claims and part.claims[claim] <= self.clock.now_ms:
+                        del part.claims[claim]
 
     def set_aside(self, partition: int, token: str, inbox_id: str, reason: str) -> None:
         """See `OwnerStore.set_aside`."""

@@ -236,11 +236,14 @@ def discard(
     token: str,
     inbox_ids: Sequence[str],
     timers: Sequence[TimerKey] = (),
+    claims: Sequence[AttemptKey] = (),
 ) -> Flow[None]:
     """See `OwnerStore.discard`."""
-    names = [keys.lease(partition), keys.inbox(partition), keys.timers(partition)]
-    if inbox_ids or timers:
-        found: list[Argument] = [token, len(inbox_ids), *inbox_ids, *map(str, timers)]
+    places = (keys.lease, keys.inbox, keys.timers, keys.claims)
+    names = [place(partition) for place in places]
+    if inbox_ids or timers or claims:
+        found: list[Argument] = [token, len(inbox_ids), len(timers), *inbox_ids]
+        found += [str(name) for name in (*timers, *claims)]
         yield from ask(run_script("discard", "discard_entries", names, found))
 
 

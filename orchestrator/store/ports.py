@@ -397,9 +397,14 @@ class OwnerStore(Protocol):
         ...
 
     def discard(
-        self, partition: int, token: str, inbox_ids: Sequence[str], timers: Sequence[TimerKey] = ()
+        self,
+        partition: int,
+        token: str,
+        inbox_ids: Sequence[str],
+        timers: Sequence[TimerKey] = (),
+        claims: Sequence[AttemptKey] = (),
     ) -> None:
-        """Remove inbox entries and timers that belong to no history, if the lease is held."""
+        """Remove inbox entries, timers and expired claims of no history, if the lease is held."""
         ...
 
     def set_aside(self, partition: int, token: str, inbox_id: str, reason: str) -> None:

@@ -165,10 +165,16 @@ class RedisStore:
         ]
 
     def discard(
-        self, partition: int, token: str, inbox_ids: Sequence[str], timers: Sequence[TimerKey] = ()
+        self,
+        partition: int,
+        token: str,
+        inbox_ids: Sequence[str],
+        timers: Sequence[TimerKey] = (),
+        claims: Sequence[AttemptKey] = (),
     ) -> None:
         """See `OwnerStore.discard`."""
-        self._executor.run(owner_calls.discard(self.keys, partition, token, inbox_ids, timers))
+        flow = owner_calls.discard(self.keys, partition, token, inbox_ids, timers, claims)
+        self._executor.run(flow)
 
     def set_aside(self, partition: int, token: str, inbox_id: str, reason: str) -> None:
         """See `OwnerStore.set_aside`."""

@@ -16,7 +16,7 @@ from orchestrator.core.values import Json
 from orchestrator.engine.mail import Mail
 from orchestrator.engine.process import Engine
 from orchestrator.store.memory import MemoryStore
-from orchestrator.store.ports import Kind
+from orchestrator.store.ports import AttemptKey, InboxEntry, Kind, TimerKey, TimerKind
 from tests.engine.world import FakeDispatcher, HandLocal, MemoryBlobs, World
 
 FAILURE: dict[str, Json] = {"type": "T", "message": "m"}
@@ -114,6 +114,37 @@ def test_what_was_set_aside_is_kept_with_the_reason_and_the_rest_is_taken(
     assert "set aside" in caplog.text
     received = [x.signal for x in world.events() if isinstance(x, e.SignalReceived)]
     assert received == ["before", "go"]
+
+
+@pytest.mark.parametrize("run", [1, 2, 7])
+@pytest.mark.parametrize("body", [{"args": "x"}, {"kwargs": [1]}], ids=["args", "kwargs"])
+def test_a_start_of_a_wrong_form_is_set_aside(
+    world: World, run: int, body: dict[str, Json]
+) -> None:
+    part = world.store._of("w")
+    id = part.next_id()
+    part.inbox[id] = InboxEntry(id=id, kind=Kind.START, workflow_id="w", run=run, body=body)
+    world.signal("go", "now")
+    settle(world)
+    assert world.result() == "now"
+    assert not part.inbox
+    assert not world.node.owner._resting
+
+
+@pytest.mark.parametrize("kind", list(TimerKind), ids=lambda kind: str(kind.value))
+@pytest.mark.parametrize(("id", "run"), [("nobody", 1), ("w", 1), ("w", 7), ("w", 0)])
+def test_timers_and_claims_of_no_history_vanish(
+    world: World, kind: TimerKind, id: str, run: int
+) -> None:
+    part = world.store._of(id)
+    timer = TimerKey(kind=kind, workflow_id=id, run=run, number=1, attempt=1)
+    claim = AttemptKey(workflow_id=id, run=run, step=1, attempt=1)
+    part.timers[timer] = part.claims[claim] = 1
+    settle(world)
+    assert timer not in part.timers
+    assert claim not in part.claims
+    assert not world.node.owner._resting
+    assert world.names() == ["RunStarted"]
 
 
 @pytest.mark.parametrize("kind", [Kind.CANCEL, Kind.TERMINATE])

@@ -6,7 +6,7 @@ from orchestrator.core.limits import EVENT_BYTES_MAX
 from orchestrator.core.values import Json
 from orchestrator.store.keys import partition_of
 from orchestrator.store.memory import MemoryStore
-from orchestrator.store.ports import Kind, TimerKey, TimerKind
+from orchestrator.store.ports import AttemptKey, ClaimAnswer, Kind, TimerKey, TimerKind
 from tests.store.conftest import client_of, keys_of
 from tests.store.world import START, TOKEN, World, timer
 
@@ -131,6 +131,24 @@ def test_timers_of_no_history_are_discarded_by_the_lease_holder_only(world: Worl
     (entry,) = world.inbox()
     world.store.discard(world.partition(), TOKEN, [entry.id], [gone, kept])
     assert (due(world), world.inbox()) == ([], [])
+
+
+def test_expired_claims_of_no_history_are_discarded_and_others_are_not(world: World) -> None:
+    key = world.open_run()
+    sent = [world.send(key, step) for step in (1, 2)]
+    world.store.claim(sent[0], "one", ttl_ms=1)
+    world.store.claim(sent[1], "one", ttl_ms=60_000)
+    world.pass_ms(2)
+    world.store.discard(world.partition(), "stale", [], (), sent)
+    assert expired(world) == [sent[0]]
+    world.store.discard(world.partition(), TOKEN, [], (), sent)
+    assert expired(world) == []
+    assert world.store.renew({sent[1]: "one"}, ttl_ms=60_000) == {sent[1]: ClaimAnswer.GRANTED}
+
+
+def expired(world: World) -> list[AttemptKey]:
+    _, found = world.store.sweep([world.partition()], count=9)
+    return [*found[world.partition()].claims]
 
 
 def due(world: World) -> list[TimerKey]:

@@ -11,9 +11,10 @@ from orchestrator.core.flags import FLAGS
 from orchestrator.core.last_ends import last_ends_in
 from orchestrator.core.own_signals import why_refused
 from orchestrator.core.run_retry import attempt_in
+from orchestrator.core.seen import is_taken
 from orchestrator.core.values import Json
 from orchestrator.core.versions import to_start
-from orchestrator.engine.chains import carried_in, signal_digest
+from orchestrator.engine.chains import carried_in
 from orchestrator.engine.children import parent_in
 from orchestrator.engine.deadlines import set_deadline
 from orchestrator.engine.externals import Externals
@@ -92,8 +93,7 @@ class Mail:
         if not isinstance(signal_id, str) or not signal_id:
             self._turn.reject("signal", f"{name!r} came without a signal_id")
             return
-        ledger = self._turn.ledger
-        if signal_id in ledger.signal_ids or signal_digest(signal_id) in ledger.seen:
+        if is_taken(self._turn.ledger, body):
             return  # The same signal again: it has its event, here or earlier in the chain.
         payload = body.get("payload")
         reason = self._why_refused(name, payload, body.get("rejected"))
@@ -116,7 +116,7 @@ class Mail:
         name, update_id, args = str(body.get("update")), body.get("update_id"), body.get("args")
         if not isinstance(update_id, str) or not update_id:
             self._turn.reject("update", f"{name!r} came without an update_id")
-        elif update_id not in self._turn.ledger.update_ids:  # Else it has its event.
+        elif not is_taken(self._turn.ledger, body):  # Else it has its event.
             self._turn.inputs.append(
                 e.UpdateReceived(
                     at_ms=self._turn.at_ms,

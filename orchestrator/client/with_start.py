@@ -119,6 +119,7 @@ async def update_with_start(
         name=str(sent["update"]),
         update_id=str(sent["update_id"]),
         with_start=made[-1],
+        posted_run=run,
     )
 
 

@@ -45,7 +45,8 @@ class RunStarted(Event):
     the run's random numbers and never changes; `fingerprint` is the digest of its source.  `parent`
     is {} or ``{"workflow": id, "run": number, "child": number}``: who ordered it.  A run that
     continues another names the one before it and the first of the chain, and `seen`: digests of
-    the ids of signals that the chain has taken lately, and `watchers`: who waits for its end.
+    the ids of signals and updates that the chain has taken lately, and `watchers`: who waits for
+    its end.
     `search_attributes`, `memo`, `summary` and `details`: see `core.search_attributes`.
     `is_pinned`: whoever started it named the version; see `core.versions`.
     """

@@ -97,9 +97,10 @@ class Ledger:
     children: dict[int, ChildEntry] = field(default_factory=dict)
     #: Ids of signals, oldest first: a dict for its order.
     signal_ids: dict[str, None] = field(default_factory=dict)
-    #: Digests of ids of signals that earlier runs of the chain have taken.
+    #: Digests of ids of signals and updates that earlier runs of the chain have taken.
     seen: set[str] = field(default_factory=set)
-    update_ids: set[str] = field(default_factory=set)
+    #: Ids of updates, oldest first.
+    update_ids: dict[str, None] = field(default_factory=dict)
     #: Updates that were received and have no outcome yet, oldest first.
     updates: dict[str, e.UpdateReceived] = field(default_factory=dict)
     #: What was asked of other runs and is not answered yet.
@@ -242,7 +243,7 @@ class Ledger:
             case e.SignalReceived() | e.SignalRejected():
                 self.signal_ids[event.signal_id] = None
             case e.UpdateReceived():
-                self.update_ids.add(event.update_id)
+                self.update_ids[event.update_id] = None
                 self.updates[event.update_id] = event
             case e.UpdateRejected() | e.UpdateCompleted() | e.UpdateFailed():
                 self.updates.pop(event.update_id, None)

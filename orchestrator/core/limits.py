@@ -71,8 +71,9 @@ HISTORY_EVENTS_UNWINDING = 10_000
 HISTORY_EVENTS_SUGGESTED = 4_000
 #: Events from which an orchestrator warns, once for each history.
 HISTORY_EVENTS_WARNED = 10_000
-#: Signals remembered over the end of a run, so that one sent again is known: a thousand a second
-#: for as long as a client waits for an answer before it repeats.  Each takes 19 bytes of a start.
+#: Signals and updates remembered over the end of a run, so that one sent again is known: a thousand
+#: a second for as long as a client waits for an answer before it repeats.  Each takes 19 bytes of a
+#: start.
 CARRIED_SIGNAL_IDS_MAX = 5_000
 #: What nobody has taken goes over with a start, which is one argument of one script: some hundred
 #: thousand ordinary signals.  With more the run is parked, and they stay in its history.

@@ -12,9 +12,10 @@ from orchestrator.core.last_ends import last_ends_in
 from orchestrator.core.names import reason_in, why_no_name
 from orchestrator.core.own_signals import why_refused
 from orchestrator.core.run_retry import attempt_in
+from orchestrator.core.seen import is_taken
 from orchestrator.core.values import Json
 from orchestrator.core.versions import to_start
-from orchestrator.engine.chains import carried_in, signal_digest
+from orchestrator.engine.chains import carried_in
 from orchestrator.engine.children import parent_in
 from orchestrator.engine.deadlines import set_deadline
 from orchestrator.engine.externals import Externals
@@ -96,8 +97,7 @@ class Mail:
         name, signal_id = self._named("signal", body)
         if not name:
             return
-        ledger = self._turn.ledger
-        if signal_id in ledger.signal_ids or signal_digest(signal_id) in ledger.seen:
+        if is_taken(self._turn.ledger, body):
             return  # The same signal again: it has its event, here or earlier in the chain.
         payload = body.get("payload")
         reason = self._why_refused(name, payload, body.get("rejected"))
@@ -119,7 +119,7 @@ class Mail:
         """An update: update, update_id, args."""
         args = body.get("args")
         name, update_id = self._named("update", body)
-        if name and update_id not in self._turn.ledger.update_ids:  # Else it has its event.
+        if name and not is_taken(self._turn.ledger, body):  # Else it has its event.
             self._turn.inputs.append(
                 e.UpdateReceived(
                     at_ms=self._turn.at_ms,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core import compensation, randomness
+from orchestrator.core import compensation, randomness, seen
 from orchestrator.core.compensation import SagaRecord
 from orchestrator.core.events import RunFailed, StepCompleted
 from orchestrator.core.last_ends import LastEnds
@@ -129,7 +129,7 @@ def what_nobody_took_does_not_go_over(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_chain_does_not_know_its_signals_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(mail, "signal_digest", lambda _signal_id: "")
+    patch.setattr(seen, "signal_digest", lambda _signal_id: "")
 
 
 def mail_of_a_chain_stays_where_it_is(patch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,8 @@ def test_start_takes_input_from_a_file_or_standard_input(
         (("signal", "order-42", "approve", "{"), 2, "not JSON"),
         (("signal", "order-43", "approve"), 1, "no run has the id"),
         (("query", "order-42", "stack", "--timeout", "0.01"), 1, "is an orchestrator running?"),
+        (("query", "order-42", "stack", "--timeout", "nan"), 2, "timeout nan: a finite number"),
+        (("update", "order-42", "add", "--timeout", "inf"), 2, "timeout inf: a finite number"),
         (("resolve", "order-42", "1", "skip"), 2, "needs a reason"),
     ],
 )

@@ -15,6 +15,7 @@ from orchestrator.cli.pending_tables import around_json, pending_json, print_pen
 from orchestrator.cli.scanning import scan
 from orchestrator.cli.shown import shown
 from orchestrator.cli.surroundings import look_around
+from orchestrator.cli.unknown_names import warn_of_unknown
 from orchestrator.client.listing import LIST_LIMIT, Where
 from orchestrator.client.summary import RunSummary
 from orchestrator.core.values import Json
@@ -80,6 +81,8 @@ def list_(
         tables.print_json([run.as_json() for run in runs])
     else:
         tables.console().print(tables.runs_table(runs))
+    if not runs and not page_token:
+        warn_of_unknown(orchestrator, filter_, where["type"])
     if more:
         # Not on standard output: that is the runs'.
         click.echo(f"more: --page-token {more}", err=True)
@@ -98,6 +101,8 @@ def count(
     orchestrator, where = orchestrator_of(ctx.obj.app), where_of(**which)
     if group_by is None:
         found = orchestrator.count(filter_, **where)
+        if not found:
+            warn_of_unknown(orchestrator, filter_, where["type"])
         if as_json:
             tables.print_json({"count": found})
         else:

@@ -32,6 +32,7 @@ _COLOURS = {
     "blocked": "bold red",
     "compensation_failed": "bold red",
     "parked": "bold red",
+    "rests": "bold red",
     "cancelled": "yellow",
     "compensating": "yellow",
 }
@@ -65,7 +66,7 @@ def runs_table(runs: Iterable[RunSummary]) -> Table:
             cell(run.workflow_id),
             str(run.run),
             cell(run.type),
-            status_text(run.status),
+            status_text("rests" if run.rests else run.status),
             moment(run.started_at),
             moment(run.closed_at),
             str(run.seq),
@@ -98,6 +99,9 @@ def header_table(
         table.add_row("result", cell(compact(run.result)))
     if run.failure is not None:
         table.add_row("failure", cell(failure_text(run.failure)))
+    if run.rests:
+        told = f"{run.rests} (tried again each second; said at {moment(run.rests_at)})"
+        table.add_row("rests", cell(told, "bold red"))
     if run.blocked:
         _add_blocked(table, run, blocked)
     if run.seq >= HISTORY_EVENTS_WARNED and not run.is_closed:

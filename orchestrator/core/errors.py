@@ -32,6 +32,7 @@ OrchestratorError             base; caught only at a process boundary
 ├── ActivationFailed          the engine's own: the run is blocked, with the reason
 ├── PayloadSealed             stop: no key opens what is stored; shredded, or not here
 ├── StoreUnavailable          back off: no answer; what was asked may have happened
+│   └── BlobUnavailable       put it back: a large value cannot be read
 └── QueryTimeout              back off: no orchestrator answered in time
 
 BaseExceptions, which user code's ``except Exception`` must not eat:
@@ -521,6 +522,13 @@ class StoreUnavailable(OrchestratorError):
 
     def __str__(self) -> str:
         return f"{self.operation}: no answer from the store ({self.reason}); it may have happened"
+
+
+class BlobUnavailable(StoreUnavailable):
+    """A large value could not be read; whoever needs it goes on once it is there."""
+
+    def __str__(self) -> str:
+        return f"{self.operation}: {self.reason}"
 
 
 class QueryTimeout(OrchestratorError):

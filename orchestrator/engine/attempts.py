@@ -28,10 +28,11 @@ class Attempts:
     def decide(self, body: Mapping[str, Json]) -> None:
         """A person decides about a step: step, decision, reason, by, and for which run."""
         step, decision = body.get("step"), str(body.get("decision"))
-        run = body.get("for_run", self._turn.key.run)
+        run, request_id = body.get("for_run", self._turn.key.run), str(body.get("request_id") or "")
         if run != self._turn.key.run:
             # The run went on meanwhile: the step of this number is another one here.
-            self._turn.reject("decision", f"it is about step {step} of run {run}, which has ended")
+            ended = f"it is about step {step} of run {run}, which has ended"
+            self._turn.reject("decision", ended, request_id)
             return
         if decision in pausing.DECISIONS:
             pausing.decide(self._turn, body, self._send)
@@ -39,12 +40,11 @@ class Attempts:
         reason, by = reason_in(body.get("reason")), reason_in(body.get("by"))
         entry = self._turn.ledger.steps.get(step) if isinstance(step, int) else None
         if entry is None or entry.state is not StepState.PARKED:
-            self._turn.reject("decision", f"step {step} is not parked")
+            self._turn.reject("decision", f"step {step} is not parked", request_id)
             return
         if decision not in ("retry", "skip", "done") or not (reason or decision == "retry"):
-            self._turn.reject(
-                "decision", f"{decision!r}: retry, or skip or done with a reason, is wanted"
-            )
+            wanted = f"{decision!r}: retry, or skip or done with a reason, is wanted"
+            self._turn.reject("decision", wanted, request_id)
             return
         attempt = entry.attempt + (decision == "retry")
         number = entry.scheduled.step

@@ -13,7 +13,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from orchestrator.core.errors import StoreUnavailable
 from orchestrator.core.events import Event, decode
 from orchestrator.core.limits import (
     DUE_TAKE_MAX,
@@ -30,6 +29,7 @@ from orchestrator.engine.draft import Draft
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.letters import LetterStore, deliver
 from orchestrator.engine.local_steps import StepsHere
+from orchestrator.engine.resting import Rests
 from orchestrator.engine.run import Arrival, LiveRun, Poke, UnfitEntry
 from orchestrator.engine.settings import EngineSettings
 from orchestrator.engine.turn import Tools
@@ -74,6 +74,7 @@ class Owner:
         #: Partitions whose leases it has acted upon, with the token of each.
         self._taken_over: dict[int, str] = {}
         self._resting: dict[RunKey, int] = {}
+        self._rests = Rests()
         self._doubted: set[RunKey] = set()
         #: Runs that are to try again whether anything arrives for them or not.
         self._pokes: deque[RunKey] = deque()
@@ -122,6 +123,7 @@ class Owner:
         self._cursors.pop(partition, None)
         self._taken_over.pop(partition, None)
         self.cache.drop_where(lambda run: run.partition == partition)
+        self._rests.drop_where(lambda key: self._partition_of(key.workflow_id) == partition)
 
     def drop_everything(self) -> None:
         """Forget all partitions and runs: the store may have lost its tail."""
@@ -216,6 +218,7 @@ class Owner:
             partitions=len(self._cursors),
             waited_ms=[max(0, now_ms - int(id.partition("-")[0])) for id in news],
         )
+        self._tools.observer.rested(self._rests.count(now_ms))
 
     def _deliver(self) -> None:
         """Deliver the letters that commits have written (C1)."""
@@ -289,6 +292,7 @@ class Owner:
         waiting = deque(work.arrivals.items())
         while waiting and not is_stopping():
             count += self._commit(self._work_on(waiting, now_ms))
+            self._rests.tell(self._store, self._leases.tokens, self._partition_of, now_ms)
             self._deliver()
             # A cycle over many runs that have to be replayed takes longer than a lease lasts.
             self.keep()
@@ -313,19 +317,15 @@ class Owner:
                 if not run.has_begun:
                     arrivals = arrivals_of_unbegun(self._store, run, arrivals, now_ms)
                 run.take(arrivals, now_ms=now_ms)
-            except StoreUnavailable as error:
-                # A blob that is missing concerns one run; a store that is away ends the cycle
-                # at the next call of it.
-                logger.error("%s rests: %s", key, error)  # noqa: TRY400 - the reason is enough
-                self._rest(key, run, now_ms)
             except UnfitEntry as error:
                 self._set_aside(run, error)
-            except Exception:
+            except Exception as error:  # noqa: BLE001 - told by `_rest`
                 # The process boundary of one run (C2).  Whatever it is, the log is untouched, and
-                # the others must go on.
-                logger.exception("%s rests: it could not be worked on", key)
-                self._rest(key, run, now_ms)
+                # the others must go on.  A blob that is missing concerns one run; a store that is
+                # away ends the cycle at the next call of it.
+                self._rest(key, run, now_ms, error)
             else:
+                self._rests.end(key)
                 runs.append(run)
         return runs
 
@@ -348,9 +348,10 @@ class Owner:
             self._store.set_aside(partition, token, entry.id, unfit.reason)
         self._read_again(partition)
 
-    def _rest(self, key: RunKey, run: LiveRun | None, now_ms: int) -> None:
+    def _rest(self, key: RunKey, run: LiveRun | None, now_ms: int, error: Exception) -> None:
         if run is not None:
             run.close()
+        self._rests.add(key, error, now_ms)
         self._resting[key] = now_ms + _REST_MS
 
     def _load(self, key: RunKey, arrivals: list[Arrival]) -> LiveRun:

@@ -31,18 +31,20 @@ Send = Callable[[StepEntry], None]
 def decide(turn: Turn, body: Mapping[str, Json], send: Send) -> None:
     """Carry out a decision: step, decision, reason, by; `send` puts an attempt on its way."""
     step, decision = body.get("step"), str(body.get("decision"))
+    request_id = str(body.get("request_id") or "")
     entry = turn.ledger.steps.get(step) if isinstance(step, int) else None
     if entry is None:
-        turn.reject("decision", f"{decision}: step {step} is not outstanding")
+        turn.reject("decision", f"{decision}: step {step} is not outstanding", request_id)
         return
     if entry.state is StepState.PARKED:
-        turn.reject("decision", f"{decision}: step {step} is parked; retry, skip or done is wanted")
+        reason = f"{decision}: step {step} is parked; retry, skip or done is wanted"
+        turn.reject("decision", reason, request_id)
         return
     if entry.is_paused and decision == "pause":
-        turn.reject("decision", f"step {step} is paused already")
+        turn.reject("decision", f"step {step} is paused already", request_id)
         return
     if not entry.is_paused and decision == "unpause":
-        turn.reject("decision", f"step {step} is not paused")
+        turn.reject("decision", f"step {step} is not paused", request_id)
         return
     reason, by = reason_in(body.get("reason")), reason_in(body.get("by"))
     turn.draft.record(

@@ -431,7 +431,8 @@ class OwnerStore(Protocol):
         version, state, result, failure, closed_at_ms, blocked, joined, starts, retried; as JSON
         attributes, names of their indexes, memo, summary, details and current_details; of a run
         that continues another also first, the number of the chain's first run; of one put off, or
-        continues another, until it begins, start, and of the former begins_at_ms.
+        continues another, until it begins, start, and of the former begins_at_ms; of one that
+        rests, rests: why, as JSON (`engine.resting`).
         """
         ...
 

@@ -217,6 +217,21 @@ def test_what_may_not_be_read_is_said_and_the_rest_is_shown(
     assert described("--json")["orchestrators"]["alive"] is None
 
 
+def test_run_that_its_orchestrator_cannot_work_on_says_why(
+    world: World, described: Callable[..., Any]
+) -> None:
+    started(world, "pays")
+    message = world.pop()
+    assert message
+    world.claim(message)
+    ref = world.blobs.put("x" * 100)
+    del world.blobs.values[ref.sha256]
+    world.finish(message, {"kind": "completed", "result": ref.as_json()})
+    world.turn()
+    assert f"rests blob {ref.sha256}: it is missing (tried again each second" in described()
+    assert ref.sha256 in described("--json")["run"]["rests"]["reason"]
+
+
 def test_run_that_has_ended_waits_for_nothing(world: World, described: Callable[..., Any]) -> None:
     started(world, "listens")
     world.signal("go", 1)

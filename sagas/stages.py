@@ -34,8 +34,9 @@ from sagas.stages_state import (
     StageStatus,
     Status,
 )
-from sagas.training import STEP_TIMEOUT, train
+from sagas.training import train
 from sagas.training_state import TrainingReport
+from sagas.training_trouble import STEP_TIMEOUT
 from tasks.training import evaluate, register, unregister
 from tasks.training_models import Evaluation, Inherits, TrainingPlan
 
@@ -57,7 +58,7 @@ async def examine(exam: Exam, plan: TrainingPlan, trained: TrainingReport) -> Ex
         f"{name} is {found.metrics.get(name)}, wanted at least {wanted}"
         for name, wanted in sorted(exam.at_least.items())
         # A metric that is not there, or is NaN, does not reach anything.
-        if not found.metrics.get(name, float("nan")) >= wanted
+        if not float(found.metrics.get(name, "nan")) >= wanted
     ]
     if short:
         raise ApplicationError("; ".join(short), type="ExamFailed")

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from tasks.training_models import Inherits, Name, Seconds, TrainingPlan
+from tasks.training_models import Inherits, Measured, Name, Seconds, TrainingPlan
 
 StageName = Literal["pretrain", "fine-tune", "exam"]
 #: Notes that the published state keeps: the newest.
@@ -84,7 +84,7 @@ class StageState(BaseModel):
     workflow_id: str = ""
     #: Digest of its checkpoint's manifest.
     output: str = ""
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Measured] = {}
     reason: str = ""
 
 
@@ -110,7 +110,7 @@ class ExamReport(BaseModel):
     """What a model that passed is worth, and where it is registered."""
 
     model_sha256: str
-    metrics: dict[str, float]
+    metrics: dict[str, Measured]
     registered: str | None = None
 
 
@@ -120,5 +120,5 @@ class StagesReport(BaseModel):
     pretrained: Inherits
     model_sha256: str
     manifest_sha256: str
-    metrics: dict[str, float]
+    metrics: dict[str, Measured]
     registered: str | None = None

@@ -11,10 +11,9 @@ Replayed from the top whenever the orchestrator needs it: arrays, files and cloc
 """
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
-from orchestrator import ApplicationError, Retry, StepError, workflow
+from orchestrator import RETRY_UNTIL_DONE, ApplicationError, Retry, StepError, workflow
 from orchestrator.training.hyperparameters import Hyperparameters
 from orchestrator.training.interval import Interval
 from orchestrator.training.records import (
@@ -29,6 +28,7 @@ from orchestrator.training.work import ChunkWork, Order, ref_from_json
 from sagas.app import orc
 from sagas.training_course import Branch, Course
 from sagas.training_desk import Desk
+from sagas.training_end import evaluate_last
 from sagas.training_state import (
     CURVE_MAX,
     SIGNALS,
@@ -37,16 +37,17 @@ from sagas.training_state import (
     TrainingReport,
     TrainingState,
 )
-from tasks.training import clean_up, evaluate, prepare, register, train_chunk, unregister
-from tasks.training_models import BranchStart, Evaluation, Prepared, TrainingPlan
-
-#: A worker that is killed costs an attempt; that may happen as often as it likes, but a chunk that
-#: kills every worker it meets must end.
-CHUNK_RETRY = Retry(attempts=50, initial=timedelta(milliseconds=200), interval_max=timedelta(30))
-#: A chunk is about a second, at most half an interval; one that says nothing for so long hangs.
-CHUNK_SILENCE = timedelta(minutes=2)
-#: What is saved and read beside training.
-STEP_TIMEOUT = timedelta(minutes=10)
+from sagas.training_trouble import (
+    CHUNK_RETRY,
+    CHUNK_SILENCE,
+    STEP_TIMEOUT,
+    is_asked_again,
+    take,
+    why_diverged,
+    why_paused,
+)
+from tasks.training import clean_up, prepare, register, train_chunk, unregister
+from tasks.training_models import BranchStart, Prepared, TrainingPlan, measured
 
 
 @orc.workflow(name="training", signals=SIGNALS)
@@ -63,13 +64,18 @@ async def train(plan: TrainingPlan) -> TrainingReport:
     try:
         async with workflow.saga() as saga:
             prepared: Prepared = await saga.step(
-                prepare, plan, storage, undo=clean_up, start_to_close=STEP_TIMEOUT
+                prepare,
+                plan,
+                storage,
+                undo=clean_up,
+                queue=plan.queue,
+                start_to_close=STEP_TIMEOUT,
             )
             course = begin(plan, prepared)
             show(state, course)
-            await train_to_end(course, state)
-            report = await conclude(course, state, saga)
-            await workflow.step(clean_up, plan, storage, needed_by(course), retry=Retry(attempts=3))
+            desk = await train_to_end(course, state)
+            report = await conclude(course, desk, state, saga)
+            await tidy_up(course, state)
     except asyncio.CancelledError:
         state.status = Status.CANCELLED
         raise
@@ -100,8 +106,8 @@ def begin(plan: TrainingPlan, prepared: Prepared) -> Course:
     return course
 
 
-async def train_to_end(course: Course, state: TrainingState) -> None:
-    """Train chunk by chunk; between two, do what the researcher ordered."""
+async def train_to_end(course: Course, state: TrainingState) -> Desk:
+    """Train chunk by chunk; between two, do what the researcher ordered; return the closed desk."""
     children: list[asyncio.Task[Any]] = []
 
     def fork(branch: Branch, number: int) -> str:
@@ -127,19 +133,24 @@ async def train_to_end(course: Course, state: TrainingState) -> None:
             await run_chunk(course, work, interval, desk, state)
         show(state, course)
     desk.close(course)
+    return desk
 
 
 async def save_first(course: Course, desk: Desk, state: TrainingState) -> None:
     """Save where the training stands, so that what is ordered there can begin from it."""
-    work = course.save_here("pinned")
-    if work is not None:
-        await run_chunk(course, work, course.interval(), desk, state)
+    while (work := course.save_here("pinned")) is not None:
+        if not await run_chunk(course, work, course.interval(), desk, state):
+            return
 
 
 async def run_chunk(
     course: Course, work: ChunkWork, interval: Interval, desk: Desk, state: TrainingState
-) -> None:
-    """Have a chunk trained, and take what came of it; a machine that does not fit pauses it all."""
+) -> bool:
+    """Have a chunk trained, and take what came of it, or pause it all.
+
+    Returns:
+        Whether the same is to be ordered again: it did not come to where it was to begin.
+    """
     show_interval(state, interval)
     try:
         answer = await workflow.step(
@@ -151,37 +162,45 @@ async def run_chunk(
             heartbeat=CHUNK_SILENCE,
         )
     except StepError as error:
-        if error.type != "EnvironmentDiffers":
+        if is_asked_again(error):
+            state.reason = str(error)
+            return True
+        reason = why_paused(error)
+        if reason is None:
             raise
-        desk.pause(f"{error.failure.message}; resume elsewhere, or with environment=flag")
-        return
+        desk.pause(reason)
+        return False
     result = result_from_json(answer["result"])
-    course.take(result, attempt=int(answer["attempt"]))
+    falls_short = take(course, result, attempt=int(answer["attempt"]))
     state.failures += int(answer["attempt"]) - 1
-    note_loss(state, result.metrics, course)
+    loss = result.metrics.get("loss")
+    note_loss(state, loss, course)
+    why = why_diverged(course, loss)
+    if why is not None:
+        desk.pause(why)
     state.rejected += [f"{one.ref.cursor}: {one.reason}" for one in result.rejected]
     state.bit_identical &= not result.environment_differs
+    return falls_short
 
 
-async def conclude(course: Course, state: TrainingState, saga: workflow.Saga) -> TrainingReport:
+async def conclude(
+    course: Course, desk: Desk, state: TrainingState, saga: workflow.Saga
+) -> TrainingReport:
     """Evaluate the newest checkpoint, and register it where the plan names a model."""
     plan, branch = course.plan, course.branch
     state.status = Status.EVALUATING
-    work = course.save_here("final")
-    if work is not None:
-        answer = await workflow.step(
-            train_chunk, work.as_json(), {}, queue=plan.queue, retry=CHUNK_RETRY
-        )
-        course.take(result_from_json(answer["result"]), attempt=1)
+    final = await evaluate_last(course, desk, state)
     last = branch.refs[-1]
-    final: Evaluation = await workflow.step(
-        evaluate, course.final_work().as_json(), start_to_close=STEP_TIMEOUT
-    )
     state.metrics, state.model_sha256 = final.metrics, final.model_sha256
     registered = None
     if plan.model is not None:
         done = await saga.step(
-            register, plan.model, course.prepared.storage, final, undo=unregister
+            register,
+            plan.model,
+            course.prepared.storage,
+            final,
+            undo=unregister,
+            retry=RETRY_UNTIL_DONE,
         )
         registered = done.key
     return TrainingReport(
@@ -196,6 +215,22 @@ async def conclude(course: Course, state: TrainingState, saga: workflow.Saga) ->
         hparams=dict(branch.order.hparams),
         registered=registered,
     )
+
+
+async def tidy_up(course: Course, state: TrainingState) -> None:
+    """Delete what the plan does not keep; what cannot be deleted costs room, never the result."""
+    try:
+        await workflow.step(
+            clean_up,
+            course.plan,
+            course.prepared.storage,
+            needed_by(course),
+            retry=Retry(attempts=3),
+        )
+    except StepError as error:
+        if not workflow.patched("training-outlives-its-clean-up"):
+            raise
+        state.reason = f"what the plan does not keep may be there still: {error}"
 
 
 def fork_of(course: Course, branch: Branch) -> TrainingPlan:
@@ -250,9 +285,10 @@ def show_interval(state: TrainingState, interval: Interval) -> None:
     state.expected_waste = interval.waste
 
 
-def note_loss(state: TrainingState, metrics: Any, course: Course) -> None:
-    """Show a chunk's mean loss, and whether it is the best so far."""
-    loss = metrics.get("loss")
+def note_loss(state: TrainingState, loss: object, course: Course) -> None:
+    """Show a chunk's mean loss, and whether it is the best so far; none that is not finite is."""
+    if isinstance(loss, str):
+        state.loss = measured(float(loss))
     if not isinstance(loss, float):
         return
     epoch = course.branch.cursor.epoch

@@ -16,7 +16,7 @@ from sagas.stages import train_in_stages
 from sagas.stages_state import Exam, StagesPlan, StagesState, StageState
 from sagas.training import train
 from sagas.training_state import Status, TrainingState
-from tasks.training_models import Review, Saving, TrainingPlan
+from tasks.training_models import Measured, Review, Saving, TrainingPlan
 
 #: How often the state is looked at.
 LOOK_SECONDS = 0.25
@@ -102,8 +102,8 @@ def describe_training(state: TrainingState) -> str:
     parts = [f"{state.status.value} epoch {state.epoch}/{state.epochs}"]
     if state.branch != "main":
         parts.append(f"branch {state.branch}")
-    if state.loss is not None and state.best_loss is not None:
-        parts.append(f"loss {state.loss:.4f}, best {state.best_loss:.4f} at {state.best_epoch}")
+    if state.loss is not None:
+        parts.append(_describe_loss(state.loss, state))
     if state.checkpoints:
         newest = state.checkpoints[-1]
         parts.append(f"saved {newest.manifest_sha256[:12]} at epoch {newest.epoch}")
@@ -120,9 +120,17 @@ def describe_training(state: TrainingState) -> str:
     if state.status in (Status.PAUSED, Status.FAILED):
         parts.append(state.reason)
     if state.model_sha256:
-        found = ", ".join(f"{name} {value:.4f}" for name, value in sorted(state.metrics.items()))
+        metrics = sorted(state.metrics.items())
+        found = ", ".join(f"{name} {float(value):.4f}" for name, value in metrics)
         parts += [found, f"weights {state.model_sha256[:16]}"]
     return " | ".join(parts)
+
+
+def _describe_loss(loss: Measured, state: TrainingState) -> str:
+    said = f"loss {float(loss):.4f}"
+    if state.best_loss is None:
+        return said
+    return f"{said}, best {state.best_loss:.4f} at {state.best_epoch}"
 
 
 def describe_stages(state: StagesState) -> str:
@@ -134,7 +142,7 @@ def _describe_stage(stage: StageState) -> str:
     parts = [f"{stage.name} {stage.status.value}"]
     if stage.attempts > 1:
         parts.append(f"(attempt {stage.attempts})")
-    parts += [f"{name}={value:.4f}" for name, value in sorted(stage.metrics.items())]
+    parts += [f"{name}={float(value):.4f}" for name, value in sorted(stage.metrics.items())]
     if stage.output:
         parts.append(stage.output[:12])
     if stage.reason:

@@ -3,6 +3,8 @@
 C1  A pure function of the plan, of the chunks' results and of the orders: replay repeats it.
 C2  Nothing that was saved is forgotten by going back: a branch keeps the checkpoints of the one it
     left, up to where it left it.
+C3  Where the training is never lies before an order that was acknowledged: a chunk that is stopped
+    while it trains again what was lost leaves the place as it is, and the rest to the next.
 """
 
 from dataclasses import dataclass, field, replace
@@ -179,14 +181,21 @@ class Course:
             return None
         return self._work(self.branch.cursor, SaveAs(kind=kind, evaluate=True))
 
+    def mend_last(self) -> ChunkWork:
+        """Return the work that makes the newest checkpoint again where it is damaged."""
+        return self._work(self.branch.cursor, SaveAs(kind="final", evaluate=True))
+
     def final_work(self) -> ChunkWork:
         """Return the work that begins, and ends, at the newest checkpoint."""
         return self._work(self.branch.cursor, None)
 
-    def take(self, result: ChunkResult, *, attempt: int) -> None:
-        """Take what a chunk came to into account."""
-        branch = self.branch
-        steps = self._between(branch.cursor, result.stopped_at)
+    def take(self, result: ChunkResult, *, attempt: int, goes_back: bool = False) -> None:
+        """Take what a chunk came to into account (C3).
+
+        `goes_back` is for runs that went back to where a chunk stopped before they knew better.
+        """
+        branch, at = self.branch, result.stopped_at
+        steps = self._between(branch.cursor, at)
         seconds = result.seconds
         if steps > 0:
             all_steps = steps + result.repeated_steps
@@ -195,18 +204,23 @@ class Course:
             self.observed = self.observed.observe_failure()
         self._saves_always |= result.repeated_steps > 0 and attempt == 1 and not result.rejected
         self._work_since_save_s += seconds["train"]
-        branch.cursor = result.stopped_at
+        branch.cursor = at if goes_back else max(at, branch.cursor)
         if result.checkpoint is not None:
             if result.saved:
                 self.observed = self.observed.observe_save(seconds["save"] / len(result.saved))
-            bad = {one.ref.manifest_sha256 for one in result.rejected if one.outcome != "healed"}
+            # What a stopped chunk did not come to may be mended yet by the next.
+            bad = {
+                one.ref.manifest_sha256
+                for one in result.rejected
+                if one.outcome != "healed" and (goes_back or one.ref.cursor <= at)
+            }
             known = {ref.manifest_sha256 for ref in branch.refs} - bad
             branch.refs = [ref for ref in branch.refs if ref.manifest_sha256 in known]
             branch.refs += [ref for ref in result.saved if ref.manifest_sha256 not in known]
-            self._since_save()
+            self._since_save(at)
 
-    def _since_save(self) -> None:
-        self._work_since_save_s, self._saved_at = 0.0, self.branch.cursor
+    def _since_save(self, at: Cursor) -> None:
+        self._work_since_save_s, self._saved_at = 0.0, at
 
     def _work(self, stop: Cursor, save: SaveAs | None) -> ChunkWork:
         branch, plan, prepared = self.branch, self.plan, self.prepared

@@ -63,15 +63,25 @@ class Desk:
 
     def close(self, course: Course) -> None:
         """Answer what came too late: what still lies on the desk, and all that arrives from now."""
-        self._closed_at = course
+        self._closed_at, self._paused_by = course, ""
         while self._waiting:
             self._arrive(self._waiting.popleft())
+
+    async def hold(self, reason: str) -> None:
+        """Wait for somebody to resume a run that trains no more; all else still comes too late."""
+        status = self._state.status
+        self._paused_by = reason
+        self._state.status, self._state.reason = Status.PAUSED, reason
+        await workflow.wait_condition(lambda: not self._paused_by)
+        self._state.status = status
 
     def _arrive(self, order: ResearcherOrder) -> None:
         if self._closed_at is None:
             self._waiting.append(order)
-            return
-        self._acknowledge(order, self._closed_at, "too late: nothing is trained any more")
+        elif self._paused_by and isinstance(order, Resume):
+            self._take(order, self._closed_at)
+        else:
+            self._acknowledge(order, self._closed_at, "too late: nothing is trained any more")
 
     def review_due(self, course: Course) -> bool:
         """Return whether a person should look at the run where it is now, once per place."""

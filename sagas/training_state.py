@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from tasks.training_models import Seed
+from tasks.training_models import Measured, Seed
 
 #: Points of the loss curve, and orders, that the published state keeps: the newest.
 CURVE_MAX = 200
@@ -117,12 +117,13 @@ class TrainingState(BaseModel):
     epochs: int
     seed: int
     hparams: dict[str, JsonValue] = {}
-    loss: float | None = None
+    #: Of the last chunk that took a step.
+    loss: Measured | None = None
     best_loss: float | None = None
     best_epoch: int | None = None
-    #: Mean loss per chunk: [epoch, loss].
+    #: Mean loss per chunk where it is finite: [epoch, loss].
     curve: list[tuple[float, float]] = []
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Measured] = {}
     interval_s: float | None = None
     interval_why: str = ""
     expected_waste: float | None = None
@@ -146,7 +147,7 @@ class TrainingReport(BaseModel):
     stopped_early: bool
     checkpoint: dict[str, JsonValue]
     model_sha256: str
-    metrics: dict[str, float]
+    metrics: dict[str, Measured]
     #: Those in force at the end.
     hparams: dict[str, JsonValue] = {}
     registered: str | None = None

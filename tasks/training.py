@@ -27,6 +27,7 @@ from orchestrator.training.errors import (
     TrainingUsageError,
 )
 from orchestrator.training.retention import BestN, EveryK, LatestN, Policy
+from orchestrator.training.rng import own_globals
 from orchestrator.training.runner import Stop, run_chunk
 from orchestrator.training.session import WarmSessions
 from orchestrator.training.threads import one_thread
@@ -34,7 +35,15 @@ from orchestrator.training.trainer import Cursor
 from orchestrator.training.trainers import get_trainer
 from orchestrator.training.work import ChunkWork, Inherited, SaveAs, work_from_json
 from tasks.app import app
-from tasks.training_models import Evaluation, Json, Keeping, Prepared, Registered, TrainingPlan
+from tasks.training_models import (
+    Evaluation,
+    Json,
+    Keeping,
+    Prepared,
+    Registered,
+    TrainingPlan,
+    measured,
+)
 from tasks.training_store import live_metrics, open_checkpoints, open_store, store_address
 
 #: A chunk is seconds, at most half an interval of saving; a worker that hangs in one is killed.
@@ -123,22 +132,28 @@ def train_chunk(work: Json, interval: Json) -> Json:
 
 @app.task(time_limit=CHUNK_SECONDS_MAX)
 def evaluate(work: Json) -> Evaluation:
-    """Return what the checkpoint that `work` begins from is worth on the held-out samples."""
+    """Return what the newest candidate of `work` is worth on the held-out samples.
+
+    Raises:
+        ApplicationError: Type BadCheckpoint, not to be retried: it is damaged.  An earlier one is
+            another model; have it made again.
+    """
     with saying_what_is_final(), one_thread():
         ordered = work_from_json(work)
         factory = get_trainer(ordered.trainer)
         begun = begin(ordered, factory(), open_checkpoints, WarmSessions(0))
-        if len(begun.rejected) == len(ordered.candidates):
-            # Then what began is no checkpoint, but the seed.
-            worst = begun.rejected[0]
-            raise BadCheckpoint(worst.ref.key, worst.reason)
-        ref = ordered.candidates[len(begun.rejected)]
+        ref = ordered.candidates[0]
+        if begun.rejected:
+            bad = BadCheckpoint(ref.key, begun.rejected[0].reason)
+            raise ApplicationError(str(bad), type=type(bad).__name__, non_retryable=True)
         manifest = open_checkpoints(ordered.run).manifest(ref.manifest_sha256, ref.key)
-        found = begun.session.trainer.evaluate(begun.session.ctx)
+        trainer = begun.session.trainer
+        with own_globals(draws=trainer.draws_from_globals):
+            found = trainer.evaluate(begun.session.ctx)
         return Evaluation(
             model_sha256=manifest.blobs["model"].sha256,
             manifest_sha256=ref.manifest_sha256,
-            metrics={name: float(value) for name, value in found.items()},
+            metrics={name: measured(value) for name, value in found.items()},
         )
 
 
@@ -148,7 +163,8 @@ def register(name: str, storage: str, model: Evaluation) -> Registered:
     key = f"models/{name}/{model.manifest_sha256}.json"
     card = {"name": name, "storage": storage, **model.model_dump(mode="json")}
     data = json.dumps(card, sort_keys=True, separators=(",", ":")).encode()
-    open_store(store_address()).create(key, data, sha256(data).hexdigest())
+    with saying_what_is_final():
+        open_store(store_address()).create(key, data, sha256(data).hexdigest())
     return Registered(name=name, key=key, manifest_sha256=model.manifest_sha256)
 
 

@@ -3,6 +3,7 @@
 The work of a chunk and what came of it travel as the plain JSON of `orchestrator.training.work`.
 """
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -12,6 +13,17 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Json = dict[str, JsonValue]
+#: What was measured; a number that is not finite is its name, as JSON has no other for it.
+Measured = float | Literal["nan", "inf", "-inf"]
+
+
+def measured(value: float) -> Measured:
+    """Return a number as reports and states carry it."""
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return float(value)
 
 
 class _Value(BaseModel):
@@ -112,7 +124,7 @@ class Evaluation(_Value):
 
     model_sha256: str
     manifest_sha256: str
-    metrics: dict[str, float]
+    metrics: dict[str, Measured]
 
 
 class Registered(_Value):

@@ -1,7 +1,7 @@
 """Where a chunk begins: in memory, at the newest good checkpoint, or at the seed.
 
 B1  Memory is taken only where it holds what the work says: the same parent, not past the stop,
-    and since the parent the same orders.
+    and since the parent the same orders; and never where the parent itself is to be looked at.
 B2  What an earlier stage left is read for a first state only, and never written.
 """
 
@@ -12,7 +12,7 @@ from typing import TypeAlias
 from orchestrator.training.checkpoints import CheckpointStore, Loaded
 from orchestrator.training.datasets import open_dataset
 from orchestrator.training.describing import check_dataset, check_fits, check_trainer
-from orchestrator.training.rng import seed_globals
+from orchestrator.training.rng import own_globals, seed_globals
 from orchestrator.training.session import Session, WarmKey, WarmSessions
 from orchestrator.training.state import State
 from orchestrator.training.trainer import Context, Cursor, Dataset, Trainer
@@ -53,7 +53,7 @@ def begin(
     check_dataset(work.dataset, dataset.fingerprint, work.dataset_fingerprint)
     parent = work.candidates[0].manifest_sha256 if work.candidates else None
     session = warm.take(warm_key(work, trainer, parent))
-    if session is not None and _holds(session, work):
+    if session is not None and not work.is_mending and _holds(session, work):
         return Beginning(session=session, warm=True)
     checkpoints = open_checkpoints(work.run)
     loaded, refused = checkpoints.newest_good(
@@ -94,10 +94,11 @@ def _session(order: Order, trainer: Trainer, dataset: Dataset, at: Cursor, step:
 def _first(work: ChunkWork, trainer: Trainer, dataset: Dataset, inherited: State | None) -> Session:
     origin = Cursor(0, 0)
     session = _session(work.in_force(origin), trainer, dataset, origin, step=0)
-    if trainer.draws_from_globals:
-        seed_globals(session.ctx.seed, epoch=0, step=0)
     session.ctx.inherited = inherited
-    trainer.init(session.ctx)
+    with own_globals(draws=trainer.draws_from_globals):
+        if trainer.draws_from_globals:
+            seed_globals(session.ctx.seed, epoch=0, step=0)
+        trainer.init(session.ctx)
     session.ctx.inherited = None
     return session
 
@@ -107,7 +108,9 @@ def _continued(
 ) -> Session:
     order = work.in_force(ref.cursor)
     session = _session(order, trainer, dataset, ref.cursor, step=loaded.manifest.step)
-    trainer.load(loaded.state, session.ctx)
+    # What is built to be loaded into may draw first numbers, which are thrown away.
+    with own_globals(draws=trainer.draws_from_globals):
+        trainer.load(loaded.state, session.ctx)
     session.parent = ref.manifest_sha256
     return session
 

@@ -12,7 +12,7 @@ from orchestrator.core.values import Json
 from orchestrator.training.environment import Environment, differences, fingerprint
 from orchestrator.training.errors import DatasetChanged, EnvironmentDiffers, TrainerChanged
 from orchestrator.training.manifest import Description, Manifest
-from orchestrator.training.rng import SCHEME, probe
+from orchestrator.training.rng import SCHEME, own_globals, probe
 from orchestrator.training.session import Session
 from orchestrator.training.trainer import Trainer
 from orchestrator.training.trainers import code_sha256
@@ -68,7 +68,8 @@ def metrics_of(session: Session, save: SaveAs | None) -> dict[str, float]:
     """Return the means since the parent, and an evaluation where one is wanted."""
     found = session.since.means()
     if save is not None and save.evaluate:
-        evaluated = session.trainer.evaluate(session.ctx)
+        with own_globals(draws=session.trainer.draws_from_globals):
+            evaluated = session.trainer.evaluate(session.ctx)
         found |= {f"{HELD_OUT}{name}": float(value) for name, value in evaluated.items()}
     return found
 

@@ -8,6 +8,8 @@ RN2  Two keys share no stream by construction: every part of a key has a fixed w
      is never used.)
 RN3  numpy promises equal streams for one build on one kind of machine only (NEP 19).  `probe` is
      recorded with every checkpoint, so that a library that draws other numbers is found out.
+RN4  The generators of the process are one thread's at a time: trainings side by side that draw from
+     them take turns, step by step, and each begins where its own key says.
 
 For code that insists on carrying one generator along there are `state_of` and `restore`.
 """
@@ -15,7 +17,9 @@ For code that insists on carrying one generator along there are `state_of` and `
 import hashlib
 import random
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -49,6 +53,8 @@ _BIT_GENERATORS: dict[str, type[BitGenerator]] = {
     "SFC64": np.random.SFC64,
 }
 
+_globals_lock = threading.RLock()
+
 
 @lru_cache(maxsize=PURPOSES_CACHED)
 def purpose_key(purpose: str) -> int:
@@ -68,7 +74,7 @@ def stream(seed: int, purpose: str, *, epoch: int = 0, step: int = 0) -> np.rand
 def seed_globals(seed: int, epoch: int, step: int) -> None:
     """Seed the generators of ``random``, ``numpy.random`` and, where it is loaded, torch.
 
-    They are this process's: nothing else in it may draw from them meanwhile.
+    They are this process's: nothing else in it may draw from them meanwhile; see `own_globals`.
     """
     words = [int(word) for word in _sequence(seed, "globals", epoch, step).generate_state(12)]
     random.seed(int.from_bytes(b"".join(word.to_bytes(4, "little") for word in words[:4]), "big"))
@@ -77,6 +83,16 @@ def seed_globals(seed: int, epoch: int, step: int) -> None:
     if torch is not None:
         # One call seeds the devices too.  It takes 64 bits; 63 keep clear of the sign.
         torch.manual_seed((words[8] << 32 | words[9]) >> 1)
+
+
+@contextmanager
+def own_globals(*, draws: bool) -> Iterator[None]:
+    """Keep the generators of this process from others who ask so, while `draws` (RN4)."""
+    if not draws:
+        yield
+        return
+    with _globals_lock:
+        yield
 
 
 @lru_cache(maxsize=1)

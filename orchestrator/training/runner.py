@@ -5,7 +5,8 @@ R1  The same work from the same parent gives the same manifest, in one piece or 
 R2  A checkpoint that cannot be read costs time, never the result: training goes on from the newest
     good one under what was in force there.  Where a rejected one was, it is saved again, from the
     same parent and as the same kind: bit for bit what it was.  The chain heals behind the run.
-R3  A worker that is asked to stop finishes its step, saves if the grace allows, and answers.
+R3  A worker that is asked to stop finishes its step, saves if the grace allows, and answers.  Steps
+    that it trained again are saved like others, but before the place of a rejected checkpoint.
 """
 
 import time
@@ -208,7 +209,7 @@ class _Chunk:
         """Return what to save at the end, if anything."""
         if stop is None:
             return self._work.save
-        if self._session.cursor < self._work.start:
+        if any(bad.ref.cursor > self._session.cursor for bad in self._rejected):
             # A checkpoint here would stand between a rejected one and its parent.
             return None
         if stop.deadline_s is not None and self._session.save_seconds:

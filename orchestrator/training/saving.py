@@ -14,6 +14,7 @@ from orchestrator.training.checkpoints import CheckpointStore, Saved
 from orchestrator.training.describing import describe, metrics_of
 from orchestrator.training.errors import ResumeNotIdentical, TrainingError
 from orchestrator.training.manifest import Description
+from orchestrator.training.rng import own_globals
 from orchestrator.training.saver import Saver
 from orchestrator.training.session import Session
 from orchestrator.training.trainer import Context, Cursor, TrainerFactory
@@ -146,7 +147,9 @@ class Saving:
         now = self._session.ctx
         ctx = Context(seed=now.seed, hparams=now.hparams, dataset=now.dataset)
         fresh = self._trainer()
-        fresh.load(self._store.load(ref.manifest_sha256, ref.key).state, ctx)
+        saved = self._store.load(ref.manifest_sha256, ref.key).state
+        with own_globals(draws=fresh.draws_from_globals):
+            fresh.load(saved, ctx)
         found, wanted = fresh.state().digest(), self._session.trainer.state().digest()
         if found != wanted:
             raise ResumeNotIdentical(

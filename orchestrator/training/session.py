@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from orchestrator.training.errors import TrainerMisbehaved
 from orchestrator.training.ledger import Ledger
-from orchestrator.training.rng import seed_globals
+from orchestrator.training.rng import own_globals, seed_globals
 from orchestrator.training.trainer import Context, Cursor, Ids, Trainer
 from orchestrator.training.work import Order
 
@@ -96,10 +96,12 @@ class Session:
             TrainerMisbehaved: The trainer asked for no batch, or for that of another step.
         """
         here = (self.cursor.epoch, self.cursor.step)
-        if self.trainer.draws_from_globals:
-            seed_globals(self.ctx.seed, *here)
+        draws = self.trainer.draws_from_globals
         self._seen.clear()
-        metrics = self.trainer.step(self.ctx, *here)
+        with own_globals(draws=draws):
+            if draws:
+                seed_globals(self.ctx.seed, *here)
+            metrics = self.trainer.step(self.ctx, *here)
         if self._seen != [here]:
             raise TrainerMisbehaved(
                 str(self.cursor),

@@ -164,7 +164,8 @@ class Trainer(Protocol):
     #: What it can be told.
     hyperparameters: ClassVar[Hyperparameters]
     #: Whether it draws from the generators of ``random``, ``numpy.random`` or torch: they are
-    #: then seeded before every step, from the same keys as `Context.rng`.
+    #: then seeded before every step, from the same keys as `Context.rng`, and in a process of
+    #: several threads no two of those that say so compute at a time.
     draws_from_globals: ClassVar[bool]
     #: Packages beside numpy that compute for it, as they are imported: their versions and
     #: settings belong to the environment that its bits depend on.

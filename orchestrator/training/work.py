@@ -114,6 +114,11 @@ class ChunkWork:
             found = ", ".join(map(str, self.saves))
             raise InvalidWork("saves", found, f"ascending, after {self.start}, before {self.stop}")
 
+    @property
+    def is_mending(self) -> bool:
+        """Whether all that is asked is that the newest candidate can be read, or is made again."""
+        return bool(self.candidates) and self.candidates[0].cursor == self.start == self.stop
+
     def orders(self) -> tuple[Order, ...]:
         """Return all that was and is in force, ascending; the last holds from `start` on."""
         return (*self.earlier, Order(cursor=self.start, seed=self.seed, hparams=self.hparams))

@@ -114,7 +114,7 @@ def _adjust(tour: Tour, handle: Training) -> None:
 
     state = tour.stage.wait_until(f"{handle.id} awaits its review", look)
     tour.narrator.tell(
-        f"state: awaiting_review at epoch {state.epoch}, loss {state.loss or 0.0:.4f}, "
+        f"state: awaiting_review at epoch {state.epoch}, loss {float(state.loss or 0):.4f}, "
         f"lr {state.hparams['lr']}; ana lowers the learning rate"
     )
     tour.knock(handle, "decide", ORDER)

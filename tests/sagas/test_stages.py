@@ -96,7 +96,7 @@ def test_each_stage_is_a_run_and_the_second_goes_on_from_what_the_first_learned(
     plan: Any = next(e for e in lab.world.events(TUNE) if type(e).__name__ == "RunStarted")
     assert report.pretrained.manifest_sha256 in repr(plan.args)
     assert report.registered is not None
-    assert report.metrics["accuracy"] >= 0.1
+    assert float(report.metrics["accuracy"]) >= 0.1
 
 
 def test_the_first_layer_that_was_pretrained_is_the_one_that_is_tuned(lab: Lab) -> None:

@@ -97,7 +97,10 @@ def begin(plan: TrainingPlan, prepared: Prepared) -> Course:
             [order_from_json(order) for order in start.orders],
             [ref_from_json(ref) for ref in start.refs],
         )
-        return Course(plan, prepared, schema, branch)
+        # Older forks named their branches as their parent does, and so at times like one of its.
+        is_unique = workflow.patched("branches-by-whole-name")
+        root = None if is_unique else branch.name.partition("@")[0]
+        return Course(plan, prepared, schema, branch, root=root)
     origin = Cursor(0, 0)
     order = Order(cursor=origin, seed=plan.seed, hparams=prepared.hparams)
     course = Course(plan, prepared, schema, Branch("main", origin, [order]))
@@ -107,17 +110,37 @@ def begin(plan: TrainingPlan, prepared: Prepared) -> Course:
 
 
 async def train_to_end(course: Course, state: TrainingState) -> Desk:
-    """Train chunk by chunk; between two, do what the researcher ordered; return the closed desk."""
+    """Train, and take the researcher's orders; whatever ends it, each of them is answered.
+
+    Returns:
+        The closed desk.
+    """
     children: list[asyncio.Task[Any]] = []
 
-    def fork(branch: Branch, number: int) -> str:
+    async def fork(branch: Branch, number: int) -> str:
         workflow_id = f"{workflow.info().workflow_id}-fork-{number}"
         plan = fork_of(course, branch)
         child = workflow.child.options(id=workflow_id, parent_close_policy="abandon")
-        children.append(asyncio.create_task(child(train, plan), name=workflow_id))
+        if not workflow.patched("training-sees-its-forks-start"):
+            children.append(asyncio.create_task(child(train, plan), name=workflow_id))
+            return workflow_id
+        child = workflow.child.options(
+            id=workflow_id, parent_close_policy="abandon", cancellation_type="abandon"
+        )
+        await child.start(train, plan)
         return workflow_id
 
     desk = Desk(state, fork)
+    try:
+        await train_on(course, desk, state)
+    except (asyncio.CancelledError, ApplicationError, StepError):
+        desk.close(course)
+        raise
+    return desk
+
+
+async def train_on(course: Course, desk: Desk, state: TrainingState) -> None:
+    """Train chunk by chunk; between two, do what the researcher ordered."""
     state.status = Status.TRAINING
     while not course.is_over:
         if desk.is_busy:
@@ -133,14 +156,14 @@ async def train_to_end(course: Course, state: TrainingState) -> Desk:
             await run_chunk(course, work, interval, desk, state)
         show(state, course)
     desk.close(course)
-    return desk
 
 
 async def save_first(course: Course, desk: Desk, state: TrainingState) -> None:
     """Save where the training stands, so that what is ordered there can begin from it."""
     while (work := course.save_here("pinned")) is not None:
         if not await run_chunk(course, work, course.interval(), desk, state):
-            return
+            break
+    course.pin_newest()
 
 
 async def run_chunk(
@@ -257,9 +280,10 @@ def next_review(course: Course) -> Cursor | None:
 def needed_by(course: Course) -> dict[str, str]:
     """Return the digests of the checkpoints that the run needs whatever its plan says, and why."""
     refs = course.branch.refs
-    return {ref.manifest_sha256: "pinned" for ref in refs if ref.kind == "pinned"} | {
-        refs[-1].manifest_sha256: "the result"
-    }
+    pinned = {ref.manifest_sha256: "pinned" for ref in refs if ref.kind == "pinned"}
+    if workflow.patched("pins-where-ordered"):
+        pinned = dict.fromkeys(course.pinned, "pinned")
+    return pinned | {refs[-1].manifest_sha256: "the result"}
 
 
 def show(state: TrainingState, course: Course) -> None:

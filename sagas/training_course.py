@@ -36,7 +36,7 @@ CANDIDATES_MAX = 16
 
 @dataclass(slots=True)
 class Branch:
-    """One line of checkpoints: "main" at first, then "main@2" and so on."""
+    """One line of checkpoints: "main" at first, then "main@2" and so on; see `Course.root`."""
 
     name: str
     cursor: Cursor
@@ -57,10 +57,18 @@ class Course:
         prepared: What was fixed before the first step.
         schema: What the trainer can be told.
         begin: The branch to begin with.
+        root: What the branches of this run are named after, and those of no run that shares its
+            storage: the whole name of its first one.
     """
 
     def __init__(
-        self, plan: TrainingPlan, prepared: Prepared, schema: Hyperparameters, begin: Branch
+        self,
+        plan: TrainingPlan,
+        prepared: Prepared,
+        schema: Hyperparameters,
+        begin: Branch,
+        *,
+        root: str | None = None,
     ) -> None:
         self.plan = plan
         self.prepared = prepared
@@ -74,7 +82,9 @@ class Course:
         self._work_since_save_s = 0.0
         self._saved_at = begin.cursor
         self._saves_always = False
-        self._root = begin.name.partition("@")[0]
+        self._root = root or begin.name
+        #: Digests of the checkpoints from which something was ordered.
+        self.pinned: dict[str, None] = {}
 
     @property
     def end(self) -> Cursor:
@@ -116,6 +126,7 @@ class Course:
             raise LookupError(f"{what} of {self.branch.name} begins with {digest}; newest: {known}")
         refs = self.branch.refs[: self.branch.refs.index(found[0]) + 1]
         self.branch = self._new_branch(found[0].cursor, refs)
+        self.pin_newest()
         # What was ordered at that very place came after it was saved.
         orders = self.branch.orders
         self.branch.orders = [orders[0], *(o for o in orders[1:] if o.cursor < found[0].cursor)]
@@ -125,6 +136,11 @@ class Course:
         """Return a branch from the newest checkpoint, for another run to go on with."""
         at = self.branch.refs[-1].cursor if self.branch.refs else Cursor(0, 0)
         return Branch(name, at, _until(self.branch.orders, at), list(self.branch.refs))
+
+    def pin_newest(self) -> None:
+        """Keep the newest checkpoint, whatever it was saved as: what is ordered begins there."""
+        if self.branch.refs:
+            self.pinned[self.branch.refs[-1].manifest_sha256] = None
 
     def changed(self, branch: Branch, seed: int, change: dict[str, object]) -> Order:
         """Return the order that gives a branch another seed, and other values, from its start.

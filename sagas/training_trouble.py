@@ -18,7 +18,8 @@ from sagas.training_course import Course
 CHUNK_RETRY = Retry(
     attempts=50, initial=timedelta(milliseconds=200), interval_max=timedelta(seconds=30)
 )
-#: A chunk is about a second, at most half an interval; one that says nothing for so long hangs.
+#: A chunk says that it is alive before its steps, and while it loads, saves or evaluates; one that
+#: says nothing for so long hangs in a step.
 CHUNK_SILENCE = timedelta(minutes=2)
 #: What is saved and read beside training.
 STEP_TIMEOUT = timedelta(minutes=10)

@@ -181,14 +181,32 @@ def unregister(name: str, storage: str, model: Evaluation) -> None:
 
 @app.task(time_limit=CHUNK_SECONDS_MAX)
 def clean_up(plan: TrainingPlan, storage: str, needed: dict[str, str] | None = None) -> int:
-    """Delete the checkpoints that the plan does not keep; return how many.
+    """Delete the run's own checkpoints that the plan does not keep; return how many.
 
-    `needed` names, by digest, those that must stay whatever the plan says, and why.
+    Those of its forks, and of the run whose fork it is, are in the same storage and not its own.
+    `needed` names, by digest, those that must stay whatever the plan says, and why; None is for a
+    run that was ended: then those that were saved for an order stay.
     """
     with saying_what_is_final():
         checkpoints = open_checkpoints(storage)
-        kept = make_plan(checkpoints, list(_policies(plan.keeping)), referenced=needed or {})
+        if needed is None:
+            found, _ = checkpoints.list_manifests()
+            pinned = [one for one in found if one.manifest.kind == "pinned"]
+            needed = {one.manifest_sha256: "pinned" for one in pinned}
+        root = plan.start.branch if plan.start is not None else "main"
+        kept = make_plan(
+            checkpoints,
+            list(_policies(plan.keeping)),
+            referenced=needed,
+            is_own=lambda branch: is_of_root(branch, root),
+        )
         return len(collect(checkpoints, kept, preview=False).manifests)
+
+
+def is_of_root(branch: str, root: str) -> bool:
+    """Return whether a run made `branch` whose first one is `root`: it, ``root@2`` and so on."""
+    first, _, number = branch.rpartition("@")
+    return branch == root or (first == root and number.isdecimal())
 
 
 def _policies(keeping: Keeping) -> Iterator[Policy]:

@@ -10,7 +10,7 @@ G4  Only the version that was looked at is deleted.  What is saved again meanwhi
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.training import layout
@@ -42,21 +42,30 @@ class Collected:
 
 
 def make_plan(
-    store: CheckpointStore, policies: Sequence[Policy], *, referenced: Mapping[str, str]
+    store: CheckpointStore,
+    policies: Sequence[Policy],
+    *,
+    referenced: Mapping[str, str],
+    is_own: Callable[[str], bool] = lambda branch: True,
 ) -> Plan:
     """Return a plan of what is in the store now; the newest of each branch are verified for it.
+
+    `is_own` tells, by its name, a branch of the run whose plan it is from one of a run that shares
+    the storage.
 
     Raises:
         UnsafePlan: See `retention.plan`.
     """
     found, _ = store.list_manifests()
-    candidates = [candidate_of(one) for one in found]
+    own = [candidate_of(one) for one in found if is_own(one.manifest.branch)]
+    others = [candidate_of(one) for one in found if not is_own(one.manifest.branch)]
     return plan(
-        candidates,
+        own,
         policies,
-        verified=newest_verified(store, candidates),
+        verified=newest_verified(store, own),
         referenced=referenced,
         now_ms=store.objects.now_ms(),
+        others=others,
     )
 
 

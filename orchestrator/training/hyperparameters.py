@@ -4,9 +4,11 @@ HP1  What is in force is complete: every name the trainer knows has a value, no 
 HP2  A *structural* value (the sizes of layers, of a batch) is fixed for a run: the tensors of its
      checkpoints have their shapes from it, and the positions of its batches.
 HP3  An order that does not fit changes nothing: it is checked whole before any of it is taken.
+     Checks are pure and import nothing heavy: a workflow makes them where an order arrives, so that
+     none is acknowledged that a worker would refuse.
 """
 
-import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -39,10 +41,18 @@ class Hyperparameter:
 
 
 class Hyperparameters:
-    """Everything one trainer can be told."""
+    """Everything one trainer can be told.
 
-    def __init__(self, *known: Hyperparameter) -> None:
+    Args:
+        known: Each by itself.
+        together: Refuses, with `BadHyperparameter`, complete values of which each fits by itself.
+    """
+
+    def __init__(
+        self, *known: Hyperparameter, together: Callable[[Values], None] = lambda values: None
+    ) -> None:
         self._known = {one.name: one for one in known}
+        self._together = together
         assert len(self._known) == len(known), "two hyperparameters share a name"
         for one in known:
             one.check(one.default)
@@ -54,13 +64,16 @@ class Hyperparameters:
         """Return `given` with the defaults of all that it does not name (HP1).
 
         Raises:
-            BadHyperparameter: A name the trainer does not know, or a value that does not fit.
+            BadHyperparameter: A name the trainer does not know, a value that does not fit, or
+                values that do not fit together.
         """
         for name, value in given.items():
             if name not in self._known:
                 raise BadHyperparameter(name, "a name unknown here", self._names())
             self._known[name].check(value)
-        return {one.name: given.get(one.name, one.default) for one in self}
+        found = {one.name: given.get(one.name, one.default) for one in self}
+        self._together(found)
+        return found
 
     def changed(self, before: Values, change: Values) -> dict[str, Json]:
         """Return what is in force after `change` to the complete values `before` (HP2, HP3).
@@ -90,7 +103,8 @@ def number(
     def accepts(value: Json) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        return math.isfinite(value) and low <= value <= high
+        # Compared as it is: a whole number may be too large for a float.
+        return abs(value) <= sys.float_info.max and low <= value <= high
 
     return Hyperparameter(
         name=name,

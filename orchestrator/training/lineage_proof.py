@@ -6,6 +6,8 @@ LP1  Trust is in the digest of the model's manifest, which the run's history rec
      names its parent by digest and the Merkle root of its batches; all else is recomputed here.
 LP2  For "used" every batch shown leads to the root of a manifest on the way.  For "unused" the
      batches of every manifest from the model to the seed are shown, and none holds the sample.
+     A sample is an id or a digest, in the one form that a batch has it: in any other it would be
+     in no batch whatever was trained on.
 LP3  Stands alone: the standard library, and nothing of this package.  An auditor reads one file.
 
 Formats: `manifest` (canonical JSON), `ledger` (the bytes of a batch), `merkle` (RFC 6962).
@@ -14,12 +16,15 @@ Formats: `manifest` (canonical JSON), `ledger` (the bytes of a batch), `merkle` 
 import base64
 import hashlib
 import json
+import re
 import struct
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 FORMAT = "orc:lineage-proof:1"
+#: A list of a batch, "ids" or "digests", and what of it is looked for.
+Sample: TypeAlias = tuple[str, int | str]
 
 
 class Refused(Exception):
@@ -36,7 +41,7 @@ def verify(document: dict[str, Any], model: str) -> str:
         if document["format"] != FORMAT:
             raise Refused(f"format {document['format']}, this reads {FORMAT}")
         roots = _roots(document["manifests"], model)
-        claim, sample = document["claim"], document["sample"]
+        claim, sample = document["claim"], _sample(document["sample"])
         if claim == "used":
             return _used(document["batches"], sample, roots)
         if claim == "unused":
@@ -90,27 +95,36 @@ def _roots(manifests: list[str], model: str) -> dict[str, tuple[str, int]]:
         if step is not None and inner["step"] != step:
             raise Refused(f"manifest {found} is of step {inner['step']}, its batches end at {step}")
         roots[found] = (inner["data"]["merkle"], inner["data"]["batches"])
-        step = inner["step"] - inner["data"]["batches"] if inner["parent"] else None
+        step = inner["step"] - inner["data"]["batches"]
+        if not inner["parent"]:
+            if step:
+                raise Refused(f"manifest {found} begins a run, and {step} steps lie before it")
+            step = None
         wanted = inner["parent"] or inner["data"].get("inherits")
     if wanted is not None:
         raise Refused(f"the way ends before manifest {wanted}")
     return roots
 
 
-def _used(batches: list[Any], sample: dict[str, Any], roots: dict[str, tuple[str, int]]) -> str:
+def _used(batches: list[Any], sample: Sample, roots: dict[str, tuple[str, int]]) -> str:
     if not batches:
         raise Refused("no batch is shown")
+    shown: set[tuple[str, int]] = set()
     for batch in batches:
         root, size = roots[batch["manifest"]]
         if batch["size"] != size:
             raise Refused(f"a way among {batch['size']} batches where there are {size}")
         verify_batch(batch, root)
+        place = (batch["manifest"], batch["index"])
+        if place in shown:
+            raise Refused(f"batch {place[1]} of manifest {place[0]} is shown twice")
+        shown.add(place)
         if not _holds(batch, sample):
             raise Refused(f"the batch of epoch {batch['epoch']} step {batch['step']} is without it")
     return f"was trained on, in {len(batches)} batches"
 
 
-def _unused(ledgers: dict[str, Any], sample: dict[str, Any], roots: Any) -> str:
+def _unused(ledgers: dict[str, Any], sample: Sample, roots: Any) -> str:
     looked_at = 0
     for manifest, (root, size) in roots.items():
         batches = list(_batches(base64.b64decode(ledgers[manifest], validate=True)))
@@ -162,13 +176,30 @@ def _root(leaves: list[bytes]) -> bytes:
     return found
 
 
-def _holds(batch: dict[str, Any], sample: dict[str, Any]) -> bool:
-    match sample:
-        case {"id": int(wanted)}:
-            return wanted in batch["ids"]
-        case {"sha256": str(digest)} if len(digest) == 64:
-            return digest in batch["digests"]
-    raise Refused("a sample without an id or a digest")
+def _sample(shown: dict[str, Any]) -> Sample:
+    """Return where in a batch the sample would stand, and as what (LP2)."""
+    match list(shown.items()):
+        # Not `isinstance`: true is 1 to Python.
+        case [("id", wanted)] if type(wanted) is int:
+            return "ids", wanted
+        case [("sha256", str(digest))] if re.fullmatch("[0-9a-f]{64}", digest):
+            return "digests", digest
+        case _:
+            wanted = "a whole id or 64 lower-case hex digits, and that alone"
+            raise Refused(f"sample {shown}, not {wanted}")
+
+
+def _holds(batch: dict[str, Any], sample: Sample) -> bool:
+    part, wanted = sample
+    return wanted in batch[part]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; one that names a thing twice says one to us, another to its reader."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Refused(f"a name stands twice among {', '.join(name for name, _ in pairs)}")
+    return found
 
 
 def main(arguments: list[str]) -> int:
@@ -177,7 +208,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: PROOF.json MODEL_MANIFEST_SHA256\n")
         return 2
     try:
-        document = json.loads(Path(arguments[0]).read_text())
+        document = json.loads(Path(arguments[0]).read_text(), object_pairs_hook=_object)
         sys.stdout.write(f"sample {document.get('sample')} {verify(document, arguments[1])}\n")
     except (Refused, OSError, ValueError, AttributeError) as error:
         sys.stderr.write(f"proves nothing: {error}\n")

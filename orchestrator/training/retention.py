@@ -6,6 +6,8 @@ RT2  Safety keeps the newest two of every branch that were verified, the points 
      whatever is referenced (by a task that runs, as a stage's output, by an order), and whatever is
      younger than an hour.  A branch without two verified checkpoints keeps all it has.
 RT3  A plan is made of facts that are given to it, and says of everything it keeps, why.
+RT4  Runs may share a storage.  What another run saved there is never deleted; a checkpoint from
+     which it goes on is a point where branches part.
 
 The policies are those of Orbax (preservation policies), which serve people well.
 """
@@ -123,7 +125,7 @@ class Pinned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What stays, with all reasons, and what goes, oldest first."""
+    """What stays, with all reasons, and what goes, oldest first; nothing of other runs (RT4)."""
 
     keep: Mapping[str, tuple[str, ...]]
     delete: tuple[Candidate, ...]
@@ -136,6 +138,7 @@ def plan(
     verified: Collection[str],
     referenced: Mapping[str, str],
     now_ms: int,
+    others: Sequence[Candidate] = (),
 ) -> Plan:
     """Return what to keep and what to delete; nothing is touched.
 
@@ -145,6 +148,7 @@ def plan(
         verified: Digests of those known to be whole (`collecting.newest_verified`).
         referenced: Digests that something needs, and what it is.
         now_ms: The store's time.
+        others: Those of other runs in the same storage (RT4).
 
     Raises:
         UnsafePlan: No policy is given.
@@ -154,6 +158,10 @@ def plan(
     keep: dict[str, list[str]] = defaultdict(list)
     for found, why in _wanted(checkpoints, policies, verified, referenced, now_ms):
         keep[found].append(why)
+    begun = {one.parent: one.branch for one in others}
+    for one in checkpoints:
+        if one.manifest_sha256 in begun:
+            keep[one.manifest_sha256].append(f"branch {begun[one.manifest_sha256]} begins there")
     delete = [one for one in checkpoints if one.manifest_sha256 not in keep]
     return Plan(
         keep={found: tuple(reasons) for found, reasons in keep.items()},

@@ -5,6 +5,7 @@ R1  The same work from the same parent gives the same manifest, in one piece or 
 R2  A checkpoint that cannot be read costs time, never the result: training goes on from the newest
     good one under what was in force there.  Where a rejected one was, it is saved again, from the
     same parent and as the same kind: bit for bit what it was.  The chain heals behind the run.
+     What another machine makes of it is another checkpoint, and answered as one.
 R3  A worker that is asked to stop finishes its step, saves if the grace allows, and answers.  Steps
     that it trained again are saved like others, but before the place of a rejected checkpoint.
 """
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias
 
 from orchestrator.core.values import Json
+from orchestrator.training.asking import asked_meanwhile
 from orchestrator.training.beginning import Beginning, OpenCheckpoints, begin, warm_key
 from orchestrator.training.describing import environment_of
 from orchestrator.training.errors import NonDeterminismError
@@ -35,7 +37,8 @@ class Stop:
     deadline_s: float | None = None
 
 
-#: Asked before every step; an answer ends the chunk there.
+#: Asked before every step; an answer ends the chunk there.  While the chunk loads, saves or
+#: evaluates a thread asks as well, see `asking`, and its answer is asked for again.
 Control: TypeAlias = Callable[[], Stop | None]
 
 
@@ -73,7 +76,8 @@ def run_chunk(
     """
     sessions = warm if warm is not None else WarmSessions(0)
     began = time.perf_counter()
-    start = begin(work, trainer(), checkpoints, sessions)
+    with asked_meanwhile(control):
+        start = begin(work, trainer(), checkpoints, sessions)
     saving = Saving(work, start.session, checkpoints(work.run), trainer)
     chunk = _Chunk(work, start, saving, control, metrics)
     chunk.seconds["load"] = time.perf_counter() - began
@@ -113,15 +117,16 @@ class _Chunk:
         """Train to the end, or until asked to stop; save; return what came of it."""
         session, work, saving = self._session, self._work, self._saving
         stop = self._heal() or self._on_the_way() or self._train(work.stop)
-        saving.settle()
-        save = self._save_ordered(stop)
-        parent, since, ledger = session.parent, session.since, None
-        metrics = saving.measure(save)
-        ref = self._already_saved()
-        if save is not None and ref is None:
-            ref, ledger = saving.save(save, metrics)
-        elif ref is None and saving.saved:
-            ref = saving.saved[-1]
+        with asked_meanwhile(self._control):
+            saving.settle()
+            save = self._save_ordered(stop)
+            parent, since, ledger = session.parent, session.since, None
+            metrics = saving.measure(save)
+            ref = self._already_saved()
+            if save is not None and ref is None:
+                ref, ledger = saving.save(save, metrics)
+            elif ref is None and saving.saved:
+                ref = saving.saved[-1]
         return ChunkResult(
             stopped_at=session.cursor,
             step=session.step,
@@ -189,12 +194,17 @@ class _Chunk:
     def _save_again(self, lost: CheckpointRef) -> Literal["healed", "differs"]:
         """Save where a rejected checkpoint was, and return whether it is what it was."""
         try:
-            ref = self._saving.save_again(lost)
+            with asked_meanwhile(self._control):
+                ref = self._saving.save_again(lost)
         except NonDeterminismError:
             # Its manifest can be read and says other things.  The run goes on without it: steps
             # count on from the parent, and whoever reads the answer is told.
             return "differs"
-        return "healed" if ref.manifest_sha256 == lost.manifest_sha256 else "differs"
+        if ref.manifest_sha256 == lost.manifest_sha256:
+            return "healed"
+        # What follows names it as parent, and history knows only what an answer names.
+        self._saving.saved.append(ref)
+        return "differs"
 
     def _on_the_way(self) -> Stop | None:
         """Train from one of the work's saves to the next, while the one before is written."""
@@ -202,7 +212,8 @@ class _Chunk:
             stop = self._train(cursor)
             if stop is not None:
                 return stop
-            self._saving.begin(SaveAs(kind="interval"))
+            with asked_meanwhile(self._control):
+                self._saving.begin(SaveAs(kind="interval"))
         return None
 
     def _save_ordered(self, stop: Stop | None) -> SaveAs | None:
@@ -219,9 +230,10 @@ class _Chunk:
         return SaveAs(kind="preempt")
 
     def _already_saved(self) -> CheckpointRef | None:
-        """Return the parent the work named, if not a step was taken since."""
+        """Return the parent, if not a step was taken since."""
         session = self._session
         if session.parent is None or session.since.steps:
             return None
-        found = [r for r in self._work.candidates if r.manifest_sha256 == session.parent]
+        known = (*self._work.candidates, *self._saving.saved)
+        found = [r for r in known if r.manifest_sha256 == session.parent]
         return found[0] if found else None

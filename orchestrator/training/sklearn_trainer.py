@@ -13,7 +13,13 @@ import numpy as np
 
 from orchestrator.core.values import Json
 from orchestrator.training.errors import BadHyperparameter, TrainingDependencyMissing
-from orchestrator.training.hyperparameters import Hyperparameter, Hyperparameters, one_of, whole
+from orchestrator.training.hyperparameters import (
+    Hyperparameter,
+    Hyperparameters,
+    one_of,
+    whole,
+)
+from orchestrator.training.sklearn_adjusting import check_adjustment, is_adjustment
 from orchestrator.training.sklearn_state import flatten, restore, settle
 from orchestrator.training.state import State
 from orchestrator.training.trainer import Batch, Context
@@ -31,15 +37,6 @@ ESTIMATORS: dict[str, tuple[str, str]] = {
     "StandardScaler": ("sklearn.preprocessing", "samples"),
     "MiniBatchDictionaryLearning": ("sklearn.decomposition", "samples"),
 }
-#: Parameters that take effect at the next `partial_fit`, whatever was learned before.
-ADJUSTABLE = ("alpha", "eta0", "l1_ratio", "learning_rate_init", "momentum", "power_t")
-
-
-def _is_adjustment(value: Json) -> bool:
-    return isinstance(value, dict) and all(
-        name in ADJUSTABLE and isinstance(to, int | float) and not isinstance(to, bool)
-        for name, to in value.items()
-    )
 
 
 class SklearnTrainer:
@@ -60,10 +57,11 @@ class SklearnTrainer:
         Hyperparameter(
             name="adjust",
             default={},
-            wanted=f"an object: numbers for any of {', '.join(ADJUSTABLE)}",
-            accepts=_is_adjustment,
+            wanted="an object: numbers for parameters of the estimator",
+            accepts=is_adjustment,
         ),
         whole("batch_size", 32, low=1, high=65536, structural=True),
+        together=check_adjustment,
     )
 
     def __init__(self) -> None:

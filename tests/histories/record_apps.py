@@ -151,6 +151,23 @@ if TRAINS:
         found.settle()
         return found.world
 
+    @recording("training-reviewed", "t")
+    def reviewed() -> World:
+        """A typo ends a review, a branch has none where another had, and orders follow a stop."""
+        found = lab()
+        found.start(epochs=8, review={"every_epochs": 2, "timeout_s": 600})
+        found.settle()
+        found.signal("decide", decision="adjust", hparams={"lr": -1})
+        found.settle()
+        to = next(one for one in found.state().checkpoints if one.epoch == 3)
+        found.signal("rollback", to=to.manifest_sha256[:8])
+        found.until(5)
+        found.signal("fork", seeds=[11])
+        found.signal("decide", decision="stop")
+        found.signal("reseed", seed=99)
+        found.settle()
+        return found.world
+
     @recording("training-cancelled", "t")
     def training_cancelled() -> World:
         found = lab()

@@ -184,3 +184,13 @@ def test_no_plan_takes_what_safety_keeps(where: list[tuple[int, str]], data: st.
         assert not gone & set(whole[:2])
         if len(whole) < 2:
             assert not gone & {one.manifest_sha256 for one in of}
+
+
+def test_what_other_runs_saved_in_the_storage_decides_nothing_but_where_they_begin() -> None:
+    own = [candidate(step) for step in range(6)]
+    fork = [candidate(step, "main-fork-1") for step in range(4, 9)]
+    fork[0] = candidate(4, "main-fork-1", digest("main", 3))
+    found = planned(own, LatestN(1), others=fork)
+    assert kept(found) == [3, 4, 5]
+    assert found.keep[digest("main", 3)] == ("branch main-fork-1 begins there",)
+    assert {one.branch for one in found.delete} == {"main"}

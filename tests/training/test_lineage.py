@@ -43,6 +43,7 @@ def test_adjusted_values_stand_where_they_took_effect(lab: Laboratory) -> None:
         {"decision": "adjust", "hparams": {"lr": 0.25}, "by": "ana", "reason": "too slow"},
     )
     lab.review("decide", {"decision": "adjust", "hparams": {"hidden": [9]}, "by": "bo"})
+    lab.review("decide", {"decision": "continue", "by": "bo"})
     lab.review("decide", {"decision": "stop", "by": "ana"})
     found = lab.lineage()
     assert found, said(found)
@@ -52,7 +53,7 @@ def test_adjusted_values_stand_where_they_took_effect(lab: Laboratory) -> None:
     assert [(o.by, o.reason, str(o.at), o.effect) for o in adjusted.orders] == [
         ("ana", "too slow", "epoch 1 step 0", "in force")
     ]
-    refused, stopped = found.run.orders[1:]
+    refused, _, stopped = found.run.orders[1:]
     assert (refused.by, refused.effect) == ("bo", "not in force: refused, or overtaken by another")
     assert (stopped.at, stopped.effect) == (None, "nothing was trained after it")
     assert all(not link.changes for link in found.links if link is not adjusted)

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from orchestrator.training import lineage
-from orchestrator.training.environment import Environment
+import tasks.training as steps
+from orchestrator.core.values import Json
+from orchestrator.training import describing, lineage
+from orchestrator.training.environment import Environment, fingerprint
 from orchestrator.training.lineage_checks import changes, check, check_join
 from orchestrator.training.manifest import encode
+from orchestrator.training.session import WarmSessions
 from tests.training.lineage_kit import Laboratory, flip, lab, said
 
 __all__ = ["lab"]
@@ -94,6 +97,26 @@ def test_damaged_or_missing_ledger_is_named_and_proves_no_absence(
     assert inquiry.was_used(found) is None
     assert "cannot be proved" in inquiry.says(found)
     assert inquiry.document(found) is None
+
+
+def test_checkpoint_made_anew_on_another_machine_is_known_to_history(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    review: Json = {"every_epochs": 2, "timeout_s": 600}
+    changes: dict[str, Json] = {"environment": "flag", "review": review}
+    lab.world.start("training", lab.plan(changes), id="first")
+    lab.world.settle()
+    [newest] = [f for f in lab.checkpoints().list_manifests()[0] if f.manifest.epoch == 2]
+    lab.blob(newest.manifest.blobs["model"].sha256).unlink()
+    steps._warm = WarmSessions()
+    facts = {**fingerprint(("numpy",)).facts, "numpy": "9.9"}
+    monkeypatch.setattr(describing, "fingerprint", lambda uses: Environment(facts=facts))
+    lab.review("decide", {"decision": "continue"})
+    found = lab.lineage()
+    assert said(found) == ""
+    assert found
+    assert [link.ref.cursor.epoch for link in found.links] == [4, 3, 2, 1, 0]
+    assert newest.manifest_sha256 not in {link.ref.manifest_sha256 for link in found.links}
 
 
 def test_changed_history_breaks_the_chain_and_is_named(

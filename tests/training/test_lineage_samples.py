@@ -1,7 +1,10 @@
 """That a sample was, or was not, trained on is proved, and the proof stands without us."""
 
+import base64
 import copy
+import hashlib
 import json
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -97,14 +100,29 @@ def show_none(document: Any) -> None:
     document["batches"] = []
 
 
+def show_one_twice(document: Any) -> None:
+    document["batches"].append(document["batches"][0])
+
+
+def show_one_of_another_branch(document: Any) -> None:
+    document["batches"][0]["manifest"] = "3" * 64
+
+
 def other_claim(document: Any) -> None:
     document["claim"] = "unused"
 
 
-@pytest.mark.parametrize(
-    "tamper",
-    [change_id, change_place, change_path, change_sample, change_root, show_none, other_claim],
-)
+def name_by_float(document: Any) -> None:
+    document["sample"]["id"] = float(document["sample"]["id"])
+
+
+TAMPERS = [
+    *(change_id, change_place, change_path, change_sample, change_root, show_none),
+    *(show_one_twice, show_one_of_another_branch, other_claim, name_by_float),
+]
+
+
+@pytest.mark.parametrize("tamper", TAMPERS)
 def test_tampered_proof_of_use_is_refused(lab: Laboratory, tamper: Callable[[Any], None]) -> None:
     lab.train(epochs=2)
     document, model = proved(lab, str(int(open_dataset("iris").ids[5])))
@@ -135,6 +153,62 @@ def test_tampered_proof_of_absence_is_refused(lab: Laboratory) -> None:
         verify(document, "5" * 64)
 
 
+def test_sample_in_a_form_that_no_batch_has_is_in_none_and_proves_nothing(lab: Laboratory) -> None:
+    lab.train(epochs=1)
+    data = open_dataset("iris")
+    document, model = proved(lab, str(int(data.held_out().ids[0])))
+    sample = int(data.ids[0])
+    digest = data.sample_digest(sample).hex()
+    forms: list[Any] = [
+        {"sha256": digest.upper()},
+        {"sha256": f"{digest[:-1]}\n"},
+        {"sha256": digest[:-1]},
+        {"id": 1_000_000, "sha256": digest},
+        {"id": True},
+        {"id": float(sample)},
+        {"id": str(sample)},
+        {"id": None},
+        {"name": sample},
+        {},
+        [],
+        sample,
+    ]
+    for form in forms:
+        with pytest.raises(Refused):
+            verify({**document, "sample": form}, model)
+    for form in ({"sha256": digest}, {"id": sample}):
+        with pytest.raises(Refused, match="holds it"):
+            verify({**document, "sample": form}, model)
+
+
+def test_proof_of_absence_shows_every_batch_and_no_other(lab: Laboratory) -> None:
+    lab.train(epochs=1)
+    document, model = proved(lab, str(int(open_dataset("iris").held_out().ids[0])))
+    newest = json.loads(document["manifests"][0])
+    [of_newest] = [
+        digest
+        for digest in document["ledgers"]
+        if digest == hashlib.sha256(document["manifests"][0].encode()).hexdigest()
+    ]
+    stored = base64.b64decode(document["ledgers"][of_newest])
+    count = newest["data"]["batches"]
+    for other in (0, count - 1, count + 1):
+        forged = copy.deepcopy(document)
+        data = stored[:20] + struct.pack("<Q", other) + stored[28:]
+        forged["ledgers"][of_newest] = base64.b64encode(data).decode()
+        with pytest.raises(Refused):
+            verify(forged, model)
+    # A beginning with steps before it hides what was trained on in them.
+    newest["parent"] = None
+    newest["step"] += 1
+    text = json.dumps(newest, sort_keys=True, separators=(",", ":"))
+    cut = hashlib.sha256(text.encode()).hexdigest()
+    document["manifests"], ledger = [text], document["ledgers"][of_newest]
+    document["ledgers"] = {cut: ledger}
+    with pytest.raises(Refused, match="steps lie before it"):
+        verify(document, cut)
+
+
 def test_one_batch_verifies_from_its_root_alone(lab: Laboratory) -> None:
     lab.train(epochs=1)
     _, inquiry = lab.lineage(contains=str(int(open_dataset("iris").ids[0])))
@@ -158,3 +232,7 @@ def test_verifier_is_one_file_that_needs_nothing_of_the_package(
     assert (good.returncode, "was trained on, in 1 batches" in good.stdout) == (0, True), good
     bad = subprocess.run([*run, "0" * 64], capture_output=True, text=True, check=False)
     assert (bad.returncode, bad.stderr.startswith("proves nothing")) == (1, True), bad
+    # Its reader sees the first of the two, a parser takes the last.
+    proof.write_text(json.dumps(document)[:-1] + ', "sample": {"id": 5}}')
+    twice = subprocess.run([*run, model], capture_output=True, text=True, check=False)
+    assert (twice.returncode, "stands twice" in twice.stderr) == (1, True), twice

@@ -1,6 +1,7 @@
 """Promise: an order that does not fit changes nothing and says what would; data is what it was."""
 
 import hashlib
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.core.values import Json
 from orchestrator.training.datasets import known_datasets, open_dataset
 from orchestrator.training.errors import BadHyperparameter, UnknownDataset
+from orchestrator.training.hyperparameters import Hyperparameters, number
 from orchestrator.training.numpy_trainer import MlpTrainer
 
 KNOWN = MlpTrainer.hyperparameters
@@ -22,6 +24,8 @@ KNOWN = MlpTrainer.hyperparameters
         ({"lr": True}, "'lr': found True"),
         ({"lr": "0.1"}, "'lr': found '0.1'"),
         ({"lr": float("nan")}, "'lr': found nan"),
+        ({"lr": float("inf")}, "'lr': found inf"),
+        ({"lr": 10**400}, "'lr': found 1000"),
         ({"lr": None}, "'lr': found None"),
         ({"batch_size": 1.5}, "'batch_size': found 1.5; a whole number"),
         ({"hidden": []}, "'hidden': found"),
@@ -58,7 +62,18 @@ def test_a_structural_value_may_be_repeated() -> None:
     assert KNOWN.changed(before, {"hidden": [3]}) == before
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists, max_leaves=4))
+SCALARS = st.none() | st.booleans() | st.integers() | st.just(-(10**400)) | st.floats() | st.text()
+
+
+def test_number_without_a_bound_is_one_that_a_float_can_hold() -> None:
+    known = Hyperparameters(number("gain", 1, low=-math.inf, high=math.inf))
+    assert known.complete({"gain": -(10**300)})["gain"] == -(10**300)
+    for bad in (10**400, -(10**400), math.inf, -math.inf, math.nan):
+        with pytest.raises(BadHyperparameter):
+            known.complete({"gain": bad})
+
+
+@given(st.recursive(SCALARS, st.lists, max_leaves=4))
 def test_any_json_is_taken_or_refused_by_name(value: Json) -> None:
     for one in KNOWN:
         if one.accepts(value):

@@ -321,6 +321,25 @@ def test_another_environment_is_refused_or_flagged_as_ordered(
     assert found.train(at(50)).environment_differs == ()
 
 
+@pytest.mark.parametrize("stopped", [False, True], ids=["trained on", "stopped there"])
+def test_what_another_machine_made_of_a_lost_checkpoint_is_answered(
+    monkeypatch: pytest.MonkeyPatch, *, stopped: bool
+) -> None:
+    found = branch().through([0, 20, 40])
+    before, lost = found.refs[-2:]
+    damage(found.store, lost)
+    facts = {**fingerprint().facts, "numpy": "1.0"}
+    monkeypatch.setattr(describing, "fingerprint", lambda uses: Environment(facts=facts))
+    control = stop_after(20 if stopped else 1000)
+    result = found.train(at(60), environment="flag", control=control)
+    assert outcomes(result) == ["differs"]
+    anew, *later = result.saved
+    assert (anew.cursor, anew.kind, anew.parent) == (at(40), lost.kind, before.manifest_sha256)
+    assert anew.manifest_sha256 != lost.manifest_sha256
+    assert [one.parent for one in later] == ([] if stopped else [anew.manifest_sha256])
+    assert result.checkpoint == (anew if stopped else later[0])
+
+
 def test_a_checkpoint_of_another_version_of_the_trainer_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

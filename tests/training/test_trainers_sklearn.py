@@ -1,5 +1,9 @@
 """Promise: every estimator of scikit-learn that the trainer names resumes to the same bits."""
 
+import re
+import subprocess
+import sys
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -8,6 +12,7 @@ import pytest
 from orchestrator.core.values import Json
 from orchestrator.training.datasets import open_dataset
 from orchestrator.training.errors import BadHyperparameter, TrainerMisbehaved
+from orchestrator.training.sklearn_adjusting import ADJUSTABLE
 from orchestrator.training.sklearn_state import flatten, restore, settle
 from orchestrator.training.sklearn_trainer import ESTIMATORS, SklearnTrainer
 from orchestrator.training.testkit import assert_resume_identical
@@ -152,6 +157,66 @@ def test_an_estimator_without_a_random_state_is_refused() -> None:
 def test_wrong_orders_are_refused_in_words(estimator: str, params: Any, said: str) -> None:
     with pytest.raises(BadHyperparameter, match=said):
         trained(estimator, params)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_adjustments_are_those_that_a_fresh_estimator_takes(estimator: str) -> None:
+    """AJ2, of what may change at all; asked of scikit-learn as it is installed."""
+    dataset = "diabetes" if ESTIMATORS[estimator][1] == "values" else "digits"
+    data = open_dataset(dataset)
+    batch, known = data.take(data.ids[:32]), SklearnTrainer.hyperparameters
+    kind = getattr(import_module(ESTIMATORS[estimator][0]), estimator)
+    names = {name for ranges in ADJUSTABLE.values() for name in ranges}
+    for name in sorted(names):
+        for value in (-1, -0.5, 0, 0.5, 1, 1.5, 100):
+            given: dict[str, Json] = {"estimator": estimator, "adjust": {name: value}}
+            more = {"classes": range(10)} if ESTIMATORS[estimator][1] == "classes" else {}
+            try:
+                with np.errstate(all="ignore"):
+                    kind().set_params(**{name: value}).partial_fit(batch.x, batch.y, **more)
+            except (ValueError, ZeroDivisionError) as error:
+                if "overflow" in str(error):
+                    continue
+                with pytest.raises(BadHyperparameter, match=f"{name}.*{estimator}|optimal"):
+                    known.complete(given)
+            else:
+                assert known.complete(given)["adjust"] == {name: value}, (name, value)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "adjust", "said"),
+    [
+        ("SGDClassifier", {"momentum": 0.9}, "momentum=0.9; for SGDClassifier: alpha (0 or more)"),
+        ("SGDClassifier", {"alpha": -1}, "alpha=-1; for SGDClassifier"),
+        ("SGDClassifier", {"alpha": 0}, "alpha=0; above 0 where learning_rate is 'optimal'"),
+        ("SGDClassifier", {"eta0": 10**400}, "an object: numbers"),
+        ("SGDClassifier", {"eta0": True}, "an object: numbers"),
+        ("SGDClassifier", [0.1], "an object: numbers"),
+        ("GaussianNB", {"alpha": 1}, "for GaussianNB: nothing"),
+    ],
+)
+def test_adjustments_that_do_not_fit_are_refused_in_words(
+    estimator: str, adjust: Json, said: str
+) -> None:
+    known = SklearnTrainer.hyperparameters
+    before = known.complete({"estimator": estimator})
+    with pytest.raises(BadHyperparameter, match=re.escape(said)):
+        known.changed(before, {"adjust": adjust})
+
+
+def test_alpha_may_be_nothing_where_the_rate_is_not_made_of_it() -> None:
+    params: dict[str, Json] = {"learning_rate": "constant", "eta0": 0.1}
+    given: dict[str, Json] = {"estimator": "SGDClassifier", "params": params}
+    assert SklearnTrainer.hyperparameters.complete({**given, "adjust": {"alpha": 0}})
+
+
+def test_an_adjustment_is_checked_without_the_library() -> None:
+    code = (
+        "import sys; from orchestrator.training.sklearn_trainer import SklearnTrainer;"
+        "known = SklearnTrainer.hyperparameters; before = known.complete({});"
+        "known.changed(before, {'adjust': {'eta0': 0.5}}); assert 'sklearn' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd"])

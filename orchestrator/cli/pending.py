@@ -92,6 +92,8 @@ def _step(number: int, entry: StepEntry, scan: Scan, around: Surroundings) -> Pe
     at = instant(entry.scheduled_at_ms)
     if worker:
         data["worker"] = worker
+    if claim in ("running", "left") and row.get("heartbeat_at_ms"):
+        data["heartbeat_at"] = instant(int(row["heartbeat_at_ms"])).isoformat()
     if failed is not None:
         data["last_failure"] = failed.failure.as_json()
     if isinstance(failed, e.StepAttemptFailed) and entry.state is StepState.BACKOFF:
@@ -129,8 +131,10 @@ def _why_of_step(number: int, entry: StepEntry, scan: Scan, around: Surroundings
 def _why_of_attempt(number: int, entry: StepEntry, around: Surroundings) -> Iterator[str]:
     claim, worker = _claim(entry, around.rows.get(number, {}))
     queue = around.queues.get(number, "")
+    beat_ms = around.rows.get(number, {}).get("heartbeat_at_ms")
     if claim == "running":
-        yield f"running on {worker}"
+        beat = f", last heartbeat {moment(instant(int(beat_ms)))}" if beat_ms else ""
+        yield f"running on {worker}{beat}"
     elif claim == "left":
         yield "left to its token: ends with `workflow step complete|fail TOKEN`"
     elif claim == "posted":

@@ -24,6 +24,8 @@ from orchestrator.replaying.replayer import Replayer, jobs_default
 from orchestrator.replaying.results import ReplayReport, ReplayStatus
 from orchestrator.replaying.words import in_words
 
+#: An exported history is what it is, byte by byte: what payloads hold, a terminal would obey.
+_NOT_FOR_TERMINALS = "a history is not for a terminal: name a file with -o, or send it down a pipe"
 _COLOURS = {ReplayStatus.FITS: "green"}
 
 
@@ -64,6 +66,8 @@ def export(
         if workflow_id is None:
             _export_open(ctx, orchestrator, type_, output)
         elif output is None:
+            if _is_terminal():
+                raise Refusal(_NOT_FOR_TERMINALS, EXIT_WRONG)
             orchestrator.run(workflow_id, run).export_lines(sys.stdout.buffer.write)
             sys.stdout.buffer.flush()
         else:
@@ -71,6 +75,10 @@ def export(
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise Refusal(f"cannot write {error.filename or output}: {reason}", EXIT_WRONG) from error
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _export_open(

@@ -17,7 +17,7 @@ from orchestrator.core.errors import ApplicationError, StoreUnavailable
 from orchestrator.core.limits import RESEND_AFTER_MS
 from orchestrator.core.retry import Retry
 from orchestrator.store.memory import MemoryStore
-from orchestrator.store.ports import Kind
+from orchestrator.store.ports import AttemptKey, Kind
 from tests.engine.test_complete_later import leave_next
 from tests.engine.world import World
 
@@ -111,8 +111,12 @@ def test_step_that_runs_names_its_worker_and_not_its_token(
     said = described()
     assert "running, attempt 1" in said
     assert "running on host:7:ab" in said
+    assert "heartbeat" not in said
+    world.store.heartbeat(AttemptKey.parse(message["key"]), "host:7:ab/secret", 1)
+    assert "running on host:7:ab, last heartbeat 20" in described()
     data = described("--json")
     assert data["pending"]["steps"][0]["worker"] == "host:7:ab"
+    assert data["pending"]["steps"][0]["heartbeat_at"].startswith("20")
     assert "secret" not in said + json.dumps(data)
 
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from orchestrator import ChildWorkflowError, workflow
+from orchestrator import ChildWorkflowError, InvalidWorkflowId, workflow
 from orchestrator.training.errors import TrainingUsageError
 from orchestrator.training.trainer import Cursor
 from sagas.training_course import Branch, Course
@@ -43,7 +43,7 @@ class Desk:
     Args:
         state: The published state.
         fork: Starts a run of its own from a branch, by its number, and returns its id; raises
-            `ChildWorkflowError` where it does not start.
+            `ChildWorkflowError` where it does not start, `InvalidWorkflowId` where it never can.
     """
 
     def __init__(self, state: TrainingState, fork: Callable[[Branch, int], Awaitable[str]]) -> None:
@@ -232,7 +232,7 @@ class Desk:
             branch.orders = [*branch.orders, course.changed(branch, seed, dict(order.hparams))]
             try:
                 started.append(await self._fork(branch, number))
-            except ChildWorkflowError as error:
+            except (ChildWorkflowError, InvalidWorkflowId) as error:
                 self._forks_refused += 1
                 refused.append(str(error))
             else:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
+#: Of a storage, which is called after its run, and of a branch: a workflow id, and what follows it.
+LongName = Annotated[str, Field(min_length=1, max_length=400)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -68,7 +70,7 @@ class Review(_Value):
 class Inherits(_Value):
     """The final checkpoint of an earlier stage: where its run keeps it, and what it is."""
 
-    storage: Name
+    storage: LongName
     key: str
     manifest_sha256: str
 
@@ -76,8 +78,8 @@ class Inherits(_Value):
 class BranchStart(_Value):
     """Where a fork begins: its parent's checkpoints and orders, as the parent knew them."""
 
-    storage: Name
-    branch: Name
+    storage: LongName
+    branch: LongName
     cursor: Json
     refs: tuple[Json, ...]
     orders: tuple[Json, ...]

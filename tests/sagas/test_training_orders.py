@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator import ApplicationError
+from orchestrator.core.limits import WORKFLOW_ID_CHARS_MAX
 from orchestrator.store.ports import Kind
 from tasks.training import train_chunk
 from tests.sagas.training_driver import Lab, Weights, order, reference
@@ -215,6 +216,17 @@ def test_a_fork_whose_id_is_taken_is_told_and_the_others_start(lab: Lab) -> None
         lab.finish(fork)
         assert lab.state(fork).seed == seed
     assert lab.state("t-fork-1").branch == "main", "a run of its own"
+
+
+def test_a_run_with_a_long_id_is_forked_as_long_as_there_is_room(lab: Lab) -> None:
+    for length, is_applied in ((150, True), (WORKFLOW_ID_CHARS_MAX, False)):
+        id = "t" * length
+        lab.start(id)
+        lab.until(2, id)
+        lab.signal("fork", id=id, seeds=[11])
+        lab.finish(id)
+        assert [one.applied for one in lab.acknowledged(id)] == [is_applied]
+        assert lab.state(id).forks == ([f"{id}-fork-1"] if is_applied else [])
 
 
 def test_a_training_that_is_cancelled_leaves_its_forks_alone(lab: Lab) -> None:

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from orchestrator.core.blobs import BlobRef
-from orchestrator.core.errors import PayloadTooLarge, StoreUnavailable
+from orchestrator.core.errors import BlobUnavailable, PayloadTooLarge, StoreUnavailable
 from orchestrator.core.limits import BLOB_BYTES_MAX
 from orchestrator.core.values import Json, canonical
 
@@ -44,18 +44,20 @@ class DirectoryBlobs:
 
     def get(self, ref: BlobRef) -> Json:
         """See `BlobStore.get`."""
-        operation = f"reading blob {ref.sha256[:12]}"
+        blob = f"blob {ref.sha256[:64]}"
         if not _SHA256.fullmatch(ref.sha256):
-            raise StoreUnavailable(operation, "the reference names no SHA-256")
+            raise BlobUnavailable(blob, "the reference names no SHA-256")
+        place = self._root.absolute()
         try:
             data = self._path_of(ref).read_bytes()
         except FileNotFoundError as error:
-            reason = f"not in {self._root}; do workers and orchestrators share this directory?"
-            raise StoreUnavailable(operation, reason) from error
+            reason = f"it is not in {place}: put it back, or let all processes share the directory"
+            raise BlobUnavailable(blob, reason) from error
         except OSError as error:
-            raise StoreUnavailable(operation, _why(error)) from error
+            raise BlobUnavailable(blob, f"it cannot be read: {_why(error)}") from error
         if hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise StoreUnavailable(operation, f"the file in {self._root} is damaged")
+            reason = f"its file in {place} is damaged: put back one that is whole"
+            raise BlobUnavailable(blob, reason)
         value: Json = json.loads(data)
         return value
 

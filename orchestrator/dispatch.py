@@ -60,6 +60,14 @@ class CeleryDispatcher:
         self._seal = seal
         self._templates: dict[tuple[str, str | None, int | None], _Template] = {}
 
+    def queue_of(self, task: str, queue: str | None) -> str:
+        """Return the queue that attempts at `task` go to, where a step names `queue` or none.
+
+        Raises:
+            ConfigurationError: See `message`.
+        """
+        return self._queue_of(task, self._options_of(task, queue, None))[0]
+
     def message(self, outgoing: Outgoing) -> Message:
         """See `Dispatcher.message`.
 

@@ -13,6 +13,7 @@ that serve their own.  Each name begins with ``orchestrator_``; instants are the
     activity_succeed_endtoend_latency     from the order of a step to its result, by activity_type
     activity_execution_failed             attempts that failed, by activity_type and failure_reason
     sticky_cache_size, sticky_cache_hit, sticky_cache_miss   runs in memory, and those looked for
+    workflows_resting                     open runs that cannot be worked on: not blocked, not well
     partitions, commits_refused           what is owned; commits that did not become history
 """
 
@@ -130,6 +131,9 @@ class PrometheusObserver(Observer):
         self._hits = made.counter("sticky_cache_hit", "Runs that were in memory when wanted.")
         self._misses = made.counter("sticky_cache_miss", "Runs that were read from their history.")
         self._runs = made.gauge("sticky_cache_size", "Runs in memory.")
+        self._rested = made.gauge(
+            "workflows_resting", "Open runs that cannot be worked on; the log says why."
+        )
         self._partitions = made.gauge("partitions", "Partitions owned.")
         self._refused = made.counter("commits_refused", "Commits that are not history.", "result")
 
@@ -170,6 +174,10 @@ class PrometheusObserver(Observer):
     def looked_up(self, *, is_in_memory: bool) -> None:
         """See `Observer`."""
         (self._hits if is_in_memory else self._misses).inc()
+
+    def rested(self, count: int) -> None:
+        """See `Observer`."""
+        self._rested.set(count)
 
     def turned(self, *, runs: int, partitions: int, waited_ms: "Sequence[int]") -> None:
         """See `Observer`."""

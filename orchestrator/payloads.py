@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails, PydanticSerializationError, to_jsonable_
 from orchestrator.core.definition import Codec
 from orchestrator.core.errors import InvalidPayload, PayloadTooLarge
 from orchestrator.core.limits import PAYLOAD_BYTES_MAX
-from orchestrator.core.values import Json, canonical
+from orchestrator.core.values import Json, canonical, check_depth
 
 _REASONS_MAX = 5
 #: Rules whose message would quote the input.
@@ -38,7 +38,7 @@ class PydanticCodec:
         try:
             _refuse_what_pydantic_would_change(value)
             data: Json = to_jsonable_python(value)
-            canonical(data)
+            encoded = canonical(data)
         except PydanticSerializationError as error:
             raise TypeError(f"{kind} has no JSON form: {_first_words(error)}") from None
         except UnicodeError:
@@ -47,6 +47,10 @@ class PydanticCodec:
             raise TypeError(
                 f"{kind} has no JSON form: NaN, infinity, or a structure without end"
             ) from None
+        try:
+            check_depth(data, encoded.count(b"[") + encoded.count(b"{"))
+        except ValueError as error:
+            raise TypeError(f"{kind}: {error}") from None
         return data
 
     def decode(self, kind: Any, value: Json) -> Any:

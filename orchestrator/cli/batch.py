@@ -19,6 +19,7 @@ from orchestrator.cli.resetting import (
     in_words,
     reapply_signals_option,
 )
+from orchestrator.cli.shown import shown
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.batch import VERBS, Batch, BatchReport
 from orchestrator.client.ids import new_request_id
@@ -163,7 +164,7 @@ def _look(work: Batch, verb: str, told: Mapping[str, Any], *, as_json: bool) -> 
     click.echo(f"{len(found)} {'open ' if VERBS[verb].only_open else ''}runs match")
     for each in found[:_SHOWN_MAX]:
         meaning = f": {_meaning(work, each, told['options'])}" if verb == "reset" else ""
-        click.echo(f"  {_named(each)}{meaning}")
+        click.echo(shown(f"  {_named(each)}{meaning}"))
     if len(found) > _SHOWN_MAX:
         click.echo(f"  … and {len(found) - _SHOWN_MAX} more")
 
@@ -186,8 +187,7 @@ def _print_report(report: BatchReport) -> None:
         f"{len(report.failed)} failed"
     )
     for name, reason in list(report.failed.items())[:_SHOWN_MAX]:
-        click.echo(f"  {name}: {reason}", err=True)
+        click.echo(shown(f"  {name}: {reason}"), err=True)
     if report.interrupted:
-        click.echo(
-            f"  interrupted: {report.interrupted}; go on with --batch-id {report.id}", err=True
-        )
+        reason = shown(report.interrupted)
+        click.echo(f"  interrupted: {reason}; go on with --batch-id {report.id}", err=True)

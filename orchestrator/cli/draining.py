@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import click
 from celery.bin.base import CeleryCommand
 from rich.table import Table
-from rich.text import Text
 
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, worded
 from orchestrator.cli.options import json_flag
+from orchestrator.cli.shown import cell, shown
 from orchestrator.client.draining import Drain, PatchUse, VersionUse
 
 
@@ -47,9 +47,9 @@ def _print(found: Drain) -> None:
         console.print()
         console.print(_patches_table(found.patches))
     for name, count in found.waiting.items():
-        click.echo(f"{name}: {count} runs have not begun yet")
+        click.echo(f"{shown(name)}: {count} runs have not begun yet")
     for workflow_id, reason in found.failed.items():
-        click.echo(f"{workflow_id}: its history cannot be read: {reason}", err=True)
+        click.echo(shown(f"{workflow_id}: its history cannot be read: {reason}"), err=True)
 
 
 def _versions_table(uses: Sequence[VersionUse]) -> Table:
@@ -59,8 +59,8 @@ def _versions_table(uses: Sequence[VersionUse]) -> Table:
     for use in uses:
         version = use.version or "(none)"
         table.add_row(
-            Text(use.workflow),
-            Text(f"{version}, default" if use.is_default else version),
+            cell(use.workflow),
+            cell(f"{version}, default" if use.is_default else version),
             str(use.runs),
             _said_of(use),
         )
@@ -82,8 +82,8 @@ def _patches_table(uses: Sequence[PatchUse]) -> Table:
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for use in uses:
         table.add_row(
-            Text(use.workflow),
-            Text(use.patch),
+            cell(use.workflow),
+            cell(use.patch),
             str(use.marked - use.late),
             str(use.late),
             str(use.unmarked),

@@ -6,6 +6,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
+from orchestrator.cli.shown import shown
 from orchestrator.core.errors import (
     OrchestratorError,
     RunClosed,
@@ -38,7 +39,7 @@ class Refusal(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print the line."""
-        line = " ".join(self.format_message().split())
+        line = shown(" ".join(self.format_message().split()))
         click.echo(f"{click.style('error:', fg='red')} {line}", file=file, err=file is None)
 
 

@@ -11,8 +11,11 @@ from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, worded
 from orchestrator.cli.options import id_argument, json_flag, run_option
-from orchestrator.cli.pending_tables import pending_json, print_pending
+from orchestrator.cli.pending_tables import around_json, pending_json, print_pending
 from orchestrator.cli.scanning import scan
+from orchestrator.cli.shown import shown
+from orchestrator.cli.surroundings import look_around
+from orchestrator.cli.unknown_names import warn_of_unknown
 from orchestrator.client.listing import LIST_LIMIT, Where
 from orchestrator.client.summary import RunSummary
 from orchestrator.core.values import Json
@@ -78,6 +81,8 @@ def list_(
         tables.print_json([run.as_json() for run in runs])
     else:
         tables.console().print(tables.runs_table(runs))
+    if not runs and not page_token:
+        warn_of_unknown(orchestrator, filter_, where["type"])
     if more:
         # Not on standard output: that is the runs'.
         click.echo(f"more: --page-token {more}", err=True)
@@ -96,6 +101,8 @@ def count(
     orchestrator, where = orchestrator_of(ctx.obj.app), where_of(**which)
     if group_by is None:
         found = orchestrator.count(filter_, **where)
+        if not found:
+            warn_of_unknown(orchestrator, filter_, where["type"])
         if as_json:
             tables.print_json({"count": found})
         else:
@@ -106,7 +113,7 @@ def count(
         tables.print_json({"count": sum(groups.values()), "groups": dict(groups)})
         return
     for value, number in groups.items():
-        click.echo(f"{number:>8}  {value or '-'}")
+        click.echo(f"{number:>8}  {shown(value) or '-'}")
 
 
 @click.command("describe", cls=CeleryCommand)
@@ -117,15 +124,19 @@ def count(
 @worded
 def describe(ctx: click.Context, *, workflow_id: str, run: int | None, as_json: bool) -> None:
     """Show a run at a glance, and what it waits for; see show for its history."""
-    handle = orchestrator_of(ctx.obj.app).run(workflow_id, run)
+    orchestrator = orchestrator_of(ctx.obj.app)
+    handle = orchestrator.run(workflow_id, run)
     summary = handle.describe()
     looked = scan(handle)
+    around = look_around(orchestrator, summary, looked)
     if as_json:
-        tables.print_json({"run": summary.as_json(), "pending": pending_json(looked)})
+        pending = pending_json(looked, around)
+        facts = around_json(summary, looked, around)
+        tables.print_json({"run": summary.as_json(), "pending": pending, **facts})
         return
     console = tables.console()
     console.print(tables.header_table(summary, looked.ledger.blocked))
-    print_pending(console, looked)
+    print_pending(console, summary, looked, around)
 
 
 @click.command("reindex", cls=CeleryCommand)
@@ -141,6 +152,6 @@ def reindex(ctx: click.Context, *, as_json: bool) -> None:
     else:
         click.echo(f"{report.done} runs indexed anew")
         for line in itertools.islice(report.failed, 20):
-            click.echo(f"not {line}", err=True)
+            click.echo(shown(f"not {line}"), err=True)
     if report.failed:
         ctx.exit(EXIT_NO)

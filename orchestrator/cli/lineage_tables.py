@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.cli.shown import cell
 from orchestrator.cli.tables import compact
 from orchestrator.training.lineage import Lineage, Link
 from orchestrator.training.lineage_samples import Inquiry
@@ -23,13 +24,13 @@ def print_lineage(console: Console, lineage: Lineage, inquiry: Inquiry | None) -
         console.print()
         console.print(_orders(lineage))
     for note in (*lineage.notes, *(each for log in lineage.runs for each in log.rejected)):
-        console.print(Text(f"note: {note}", style="yellow"))
+        console.print(cell(f"note: {note}", style="yellow"))
     if inquiry is not None:
         console.print()
         _print_inquiry(console, lineage, inquiry)
     console.print()
     for problem in lineage.problems:
-        console.print(Text(f"problem: {problem}", style="bold red"))
+        console.print(cell(f"problem: {problem}", style="bold red"))
     console.print(_verdict(lineage))
 
 
@@ -37,23 +38,23 @@ def _header(lineage: Lineage) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("training", Text(str(lineage.run.name)))
+    table.add_row("training", cell(str(lineage.run.name)))
     evaluated = lineage.evaluated
     if evaluated is None:
-        table.add_row("model", Text("not evaluated: from a checkpoint"))
+        table.add_row("model", cell("not evaluated: from a checkpoint"))
     else:
-        table.add_row("model", Text(f"sha256 {evaluated.model_sha256}"))
-        table.add_row("metrics", Text(compact(dict(evaluated.metrics))))
+        table.add_row("model", cell(f"sha256 {evaluated.model_sha256}"))
+        table.add_row("metrics", cell(compact(dict(evaluated.metrics))))
     if lineage.run.registered:
-        table.add_row("registered", Text(lineage.run.registered))
+        table.add_row("registered", cell(lineage.run.registered))
     for storage, address in lineage.stores.items():
-        table.add_row("store", Text(f"{address} ({storage})"))
+        table.add_row("store", cell(f"{address} ({storage})"))
     for log in lineage.runs:
         chain = log.chain
         text = f"{log.name}: {chain.events} events, head {chain.head[:16]}…"
         style = "bold red" if chain.broken else "green"
         said = f"BROKEN at {chain.broken}" if chain.broken else "verified"
-        table.add_row("history", Text(f"{text}, {said}", style=style))
+        table.add_row("history", cell(f"{text}, {said}", style=style))
     return table
 
 
@@ -79,7 +80,7 @@ def _links(links: list[Link]) -> Table:
 
 def _add_hidden(table: Table, hidden: int) -> None:
     if hidden:
-        table.add_row("", "", "", "", Text(f"… {hidden} more, verified …"))
+        table.add_row("", "", "", "", cell(f"… {hidden} more, verified …"))
 
 
 def _add_link(table: Table, link: Link) -> None:
@@ -93,19 +94,19 @@ def _add_link(table: Table, link: Link) -> None:
         said.append(f"attempt {link.recorded.attempt}")
     if checked.is_collected:
         said.append("collected: its weights are gone, its evidence is here")
-    holds = Text("; ".join(checked.verified) or "nothing", style="green")
+    holds = cell("; ".join(checked.verified) or "nothing", style="green")
     if checked.problems:
-        holds = Text(f"{len(checked.problems)} problems", style="bold red")
+        holds = cell(f"{len(checked.problems)} problems", style="bold red")
     table.add_row(
         str(ref.cursor.epoch),
         str(ref.cursor.step),
-        Text(ref.branch),
-        Text(ref.kind),
-        f"{ref.manifest_sha256[:12]}…",
-        str(data.get("batches", "?")),
-        f"{str(data.get('merkle', '?'))[:12]}…",
+        cell(ref.branch),
+        cell(ref.kind),
+        cell(f"{ref.manifest_sha256[:12]}…"),
+        cell(str(data.get("batches", "?"))),
+        cell(f"{str(data.get('merkle', '?'))[:12]}…"),
         holds,
-        Text("; ".join(said)),
+        cell("; ".join(said)),
     )
 
 
@@ -119,18 +120,18 @@ def _orders(lineage: Lineage) -> Table:
             wants = compact({**order.wants, **({"reason": order.reason} if order.reason else {})})
             table.add_row(
                 f"{order.seq}",
-                *(Text(part) for part in (order.signal, order.by, wants, at, order.effect)),
+                *(cell(part) for part in (order.signal, order.by, wants, at, order.effect)),
             )
     return table
 
 
 def _print_inquiry(console: Console, lineage: Lineage, inquiry: Inquiry) -> None:
     proved = inquiry.was_used(lineage) is not None
-    console.print(Text(inquiry.says(lineage), style="bold green" if proved else "bold red"))
+    console.print(cell(inquiry.says(lineage), style="bold green" if proved else "bold red"))
     if isinstance(inquiry.sample, int) and len(inquiry.datasets) > 1:
         names = ", ".join(sorted(inquiry.datasets.values()))
         console.print(
-            Text(f"note: the stages have other data ({names}): name the sample by its SHA-256")
+            cell(f"note: the stages have other data ({names}): name the sample by its SHA-256")
         )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("EPOCH", "STEP", "DATA", "CHECKPOINT", "ROOT", "PROOF"):
@@ -140,9 +141,9 @@ def _print_inquiry(console: Console, lineage: Lineage, inquiry: Inquiry) -> None
         table.add_row(
             str(proof.batch.epoch),
             str(proof.batch.step),
-            Text(use.dataset),
-            f"{use.manifest_sha256[:12]}…",
-            use.root,
+            cell(use.dataset),
+            cell(f"{use.manifest_sha256[:12]}…"),
+            cell(use.root),
             f"batch {proof.index + 1} of {proof.size}, {len(proof.path)} hashes, verified",
         )
     if inquiry.uses:
@@ -162,7 +163,7 @@ def _verdict(lineage: Lineage) -> Text:
             and isinstance(found := link.checked.manifest.data.get("batches"), int)
         )
         text = f"verified: {count} checkpoints, {batches} batches, from the model to seed"
-        return Text(f"{text} {lineage.seed}", style="bold green")
+        return cell(f"{text} {lineage.seed}", style="bold green")
     reached = "the seed was reached" if lineage.is_complete else "the seed was not reached"
     text = f"NOT VERIFIED: {len(lineage.problems)} problems in {count} checkpoints; {reached}"
-    return Text(text, style="bold red")
+    return cell(text, style="bold red")

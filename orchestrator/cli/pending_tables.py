@@ -1,90 +1,50 @@
-"""What an open run waits for, as its history tells: steps, children, timers and permits."""
+"""What an open run waits for, as a table and as JSON."""
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from orchestrator.cli.pending import hints_of, pending_of
 from orchestrator.cli.scanning import Scan
+from orchestrator.cli.shown import cell
+from orchestrator.cli.surroundings import Surroundings
 from orchestrator.cli.tables import moment
-from orchestrator.client.summary import instant
-from orchestrator.core.ledger import StepEntry
+from orchestrator.client.summary import RunSummary
 from orchestrator.core.values import Json
 
+_KINDS = ("steps", "children", "timers", "permits", "externals", "updates")
 
-def pending_json(scan: Scan) -> dict[str, Json]:
+
+def pending_json(scan: Scan, around: Surroundings) -> dict[str, Json]:
     """Return what is outstanding, by kind; lists, each in the order of its numbers."""
-    ledger, summaries = scan.ledger, scan.timer_summaries
-    steps: list[Json] = [
-        {
-            "step": number,
-            "task": entry.scheduled.task,
-            "summary": entry.scheduled.summary,
-            "state": _state_of(entry),
-            "attempt": entry.attempt,
-            "scheduled_at": instant(entry.scheduled_at_ms).isoformat(),
-        }
-        for number, entry in sorted(ledger.steps.items())
-    ]
-    children: list[Json] = [
-        {
-            "child": number,
-            "workflow": entry.scheduled.workflow,
-            "workflow_id": entry.scheduled.id,
-            "state": "cancelling" if entry.is_cancel_requested else "running",
-        }
-        for number, entry in sorted(ledger.children.items())
-    ]
-    timers: list[Json] = [
-        {
-            "timer": number,
-            "summary": summaries.get(number, ""),
-            "due_at": instant(due_at_ms).isoformat(),
-        }
-        for number, due_at_ms in sorted(ledger.timers.items())
-    ]
-    permits: list[Json] = [
-        {
-            "permit": number,
-            "key": entry.requested.key,
-            "kind": entry.requested.kind,
-            "state": "held" if entry.is_granted else "waiting",
-            "since": instant(entry.requested.at_ms).isoformat(),
-        }
-        for number, entry in sorted(ledger.permits.items())
-    ]
-    return {"steps": steps, "children": children, "timers": timers, "permits": permits}
+    found: dict[str, list[Json]] = {kind: [] for kind in _KINDS}
+    for each in pending_of(scan, around):
+        found[each.kind].append({**each.data, "waits_for": each.why} if each.why else each.data)
+    return {**found}
 
 
-def print_pending(console: Console, scan: Scan) -> None:
-    """Print what is outstanding as a table; nothing where nothing is."""
-    ledger, summaries = scan.ledger, scan.timer_summaries
+def around_json(run: RunSummary, scan: Scan, around: Surroundings) -> dict[str, Json]:
+    """Return how many orchestrators are alive, null where nobody looked, and the hints."""
+    hints: list[Json] = [*hints_of(run, scan, around)]
+    silent = None if around.silent_ms is None else around.silent_ms / 1000
+    return {
+        "orchestrators": {"alive": around.alive, "silent_s": silent},
+        "hints": hints,
+    }
+
+
+def print_pending(console: Console, run: RunSummary, scan: Scan, around: Surroundings) -> None:
+    """Print what is outstanding as a table, and what else explains that the run does not go on."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("PENDING", "STATE", "SINCE OR DUE", "WHAT"):
         table.add_column(name, overflow="fold")
-    for number, step in sorted(ledger.steps.items()):
-        state = _state_of(step)
-        what = f"{step.scheduled.task}  {step.scheduled.summary}".rstrip()
-        about = f"{state}, attempt {step.attempt}"
-        table.add_row(f"step {number}", about, moment(instant(step.scheduled_at_ms)), Text(what))
-    for number, child in sorted(ledger.children.items()):
-        state = "cancelling" if child.is_cancel_requested else "running"
-        what = f"{child.scheduled.workflow}  {child.scheduled.id}"
-        since = moment(instant(child.scheduled.at_ms))
-        table.add_row(f"child {number}", state, since, Text(what))
-    for number, due_at_ms in sorted(ledger.timers.items()):
-        due = moment(instant(due_at_ms))
-        table.add_row(f"timer {number}", "waiting", due, Text(summaries.get(number, "")))
-    for number, permit in sorted(ledger.permits.items()):
-        state, asked = "held" if permit.is_granted else "waiting", permit.requested
-        since = moment(instant(asked.at_ms))
-        table.add_row(f"permit {number}", state, since, Text(f"{asked.kind} {asked.key}"))
+    for each in pending_of(scan, around):
+        what = f"{each.what}\n{each.why}" if each.why else each.what
+        table.add_row(cell(each.name), cell(each.state), moment(each.at), cell(what))
     if table.row_count:
         console.print()
         console.print(table)
-
-
-def _state_of(step: StepEntry) -> str:
-    """Return a step's state for people; a paused one may have an attempt that goes on."""
-    if step.is_cancel_requested:
-        return "cancelling"
-    return "paused" if step.is_paused else step.state.value
+    hints = hints_of(run, scan, around)
+    if hints:
+        console.print()
+    for hint in hints:
+        console.print(cell(hint, "yellow"))

@@ -3,12 +3,12 @@
 import click
 from celery.bin.base import CeleryCommand
 from rich.table import Table
-from rich.text import Text
 
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import worded
 from orchestrator.cli.options import json_flag
+from orchestrator.cli.shown import cell, shown
 from orchestrator.client.summary import instant
 from orchestrator.core.values import Json
 from orchestrator.store.permit_ports import Holder, PermitState
@@ -26,11 +26,11 @@ def permits(ctx: click.Context, *, key: str, as_json: bool) -> None:
         tables.print_json(_as_json(found))
         return
     if not (found.holders or found.waiters or found.slots):
-        click.echo(f"{key}: nobody holds a permit, and nobody waits")
+        click.echo(f"{shown(key)}: nobody holds a permit, and nobody waits")
         return
     if found.limit:
         counts = f"{len(found.holders)} of {found.limit} held, {len(found.waiters)} waiting"
-        click.echo(f"{key}: {counts}")
+        click.echo(f"{shown(key)}: {counts}")
     tables.console().print(_table(found))
 
 
@@ -42,7 +42,7 @@ def _table(found: PermitState) -> Table:
 
     def add(what: str, holder: Holder, fence: str = "", at_ms: int | None = None) -> None:
         at = "" if at_ms is None else instant(at_ms).isoformat(timespec="milliseconds")
-        name = Text(holder.workflow_id)
+        name = cell(holder.workflow_id)
         table.add_row(what, name, str(holder.run), str(holder.permit), fence, at)
 
     for grant in found.holders:

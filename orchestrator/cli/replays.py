@@ -12,18 +12,20 @@ from pathlib import Path
 import click
 from celery.bin.base import CeleryCommand
 from rich.table import Table
-from rich.text import Text
 
 from orchestrator.app import Orchestrator
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, EXIT_WRONG, Refusal, worded
 from orchestrator.cli.options import json_flag, run_option
+from orchestrator.cli.shown import cell, shown, shown_page
 from orchestrator.client.history_file import SUFFIX
 from orchestrator.replaying.replayer import Replayer, jobs_default
 from orchestrator.replaying.results import ReplayReport, ReplayStatus
 from orchestrator.replaying.words import in_words
 
+#: An exported history is what it is, byte by byte: what payloads hold, a terminal would obey.
+_NOT_FOR_TERMINALS = "a history is not for a terminal: name a file with -o, or send it down a pipe"
 _COLOURS = {ReplayStatus.FITS: "green"}
 
 
@@ -64,6 +66,8 @@ def export(
         if workflow_id is None:
             _export_open(ctx, orchestrator, type_, output)
         elif output is None:
+            if _is_terminal():
+                raise Refusal(_NOT_FOR_TERMINALS, EXIT_WRONG)
             orchestrator.run(workflow_id, run).export_lines(sys.stdout.buffer.write)
             sys.stdout.buffer.flush()
         else:
@@ -71,6 +75,10 @@ def export(
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise Refusal(f"cannot write {error.filename or output}: {reason}", EXIT_WRONG) from error
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _export_open(
@@ -83,7 +91,7 @@ def _export_open(
     if done.waiting:
         click.echo(f"{len(done.waiting)} runs have not begun yet, and have no history")
     for workflow_id, reason in done.failed.items():
-        click.echo(f"{workflow_id}: not exported: {reason}", err=True)
+        click.echo(shown(f"{workflow_id}: not exported: {reason}"), err=True)
     if done.failed:
         ctx.exit(EXIT_NO)
 
@@ -163,7 +171,7 @@ def _print(report: ReplayReport, *, as_json: bool, may_be_empty: bool) -> None:
     tables.console().print(_table(report))
     for result in report.unfit:
         click.echo()
-        click.echo(in_words(result))
+        click.echo(shown_page(in_words(result)))
     fitting = len(report.results) - len(report.unfit)
     cut = "; stopped at the first that does not fit" if report.is_cut_short else ""
     click.echo(f"\n{fitting} of {len(report.results)} fit{cut}")
@@ -176,12 +184,12 @@ def _table(report: ReplayReport) -> Table:
     changed = {True: "changed", False: "same", None: "-"}
     for result in report.results:
         table.add_row(
-            Text(result.status.value, style=_COLOURS.get(result.status, "bold red")),
-            Text(result.workflow),
-            Text(result.workflow_id or "-"),
+            cell(result.status.value, style=_COLOURS.get(result.status, "bold red")),
+            cell(result.workflow),
+            cell(result.workflow_id or "-"),
             str(result.run or "-"),
             str(result.events or "-"),
             changed[result.is_code_changed],
-            Text(Path(result.source).name),
+            cell(Path(result.source).name),
         )
     return table

@@ -11,6 +11,7 @@ from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, EXIT_WRONG, Refusal, worded
 from orchestrator.cli.options import id_argument, json_flag, run_option
+from orchestrator.cli.shown import shown
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.resets import ResetPlan
 from orchestrator.core.values import Json
@@ -177,10 +178,11 @@ def _show(ctx: click.Context, plan: ResetPlan, *, as_json: bool) -> None:
     if as_json:
         tables.print_json(plan.as_json())
     else:
-        click.echo(f"{plan.workflow_id} run {plan.run}, event {plan.event}: {in_words(plan)}")
+        words = f"{plan.workflow_id} run {plan.run}, event {plan.event}: {in_words(plan)}"
+        click.echo(shown(words))
         for one in plan.lost[:_SHOWN_MAX]:
             effect = "  an effect that nobody would undo" if one.is_effect else ""
-            click.echo(f"  event {one.event}: step {one.step} {one.task}{effect}")
+            click.echo(f"  event {one.event}: step {one.step} {shown(one.task)}{effect}")
         if len(plan.lost) > _SHOWN_MAX:
             click.echo(f"  … and {len(plan.lost) - _SHOWN_MAX} more")
     if plan.problem:

@@ -24,10 +24,11 @@ from orchestrator.cli.resetting import fork, reset
 from orchestrator.cli.schedules import schedule
 from orchestrator.cli.showing import show, verification_json
 from orchestrator.cli.start_options import said_options, settings_of
-from orchestrator.cli.steps import step
+from orchestrator.cli.steps import decided, no_wait_flag, said_of, step
 from orchestrator.cli.values import JsonValue
+from orchestrator.client.decisions import DECISIONS
 from orchestrator.client.handle import RunHandle
-from orchestrator.client.messages import DECISIONS, QUERY_TIMEOUT_S
+from orchestrator.client.messages import QUERY_TIMEOUT_S
 from orchestrator.core.values import Json
 
 
@@ -165,6 +166,7 @@ def terminate(
 @click.argument("decision", type=click.Choice(DECISIONS))
 @click.option("--reason", default="", help="Goes into the history; skip and done need one.")
 @click.option("--by", default=getpass.getuser, show_default="you", help="Who decided.")
+@no_wait_flag
 @run_option
 @json_flag
 @click.pass_context
@@ -177,6 +179,7 @@ def resolve(  # noqa: PLR0913 - one parameter per option
     decision: str,
     reason: str,
     by: str,
+    no_wait: bool,
     run: int | None,
     as_json: bool,
 ) -> None:
@@ -184,8 +187,10 @@ def resolve(  # noqa: PLR0913 - one parameter per option
 
     retry: attempt it again.  skip: go on without it.  done: you did it by hand.
     """
-    _handle(ctx, workflow_id, run).resolve(step, decision, reason=reason, by=by)
-    _print_done(f"{workflow_id} step {step}: {decision}", {}, as_json=as_json)
+    handle = _handle(ctx, workflow_id, run).step(step)
+    is_taken = decided(handle, decision, no_wait=no_wait, reason=reason, by=by)
+    state: dict[str, Json] = {"state": "taken" if is_taken else "sent"}
+    _print_done(said_of(handle, decision, is_taken=is_taken), state, as_json=as_json)
 
 
 @workflow.command("verify", cls=CeleryCommand)

@@ -7,7 +7,14 @@ from typing import Any
 from orchestrator.cli.errors import EXIT_NO, Refusal
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.summary import HistoryEvent
-from orchestrator.core.events import TimerStarted
+from orchestrator.core.events import (
+    Event,
+    StepAttemptFailed,
+    StepParked,
+    StepPaused,
+    StepUnpaused,
+    TimerStarted,
+)
 from orchestrator.core.ledger import Ledger
 
 PAGE_EVENTS = 1_000
@@ -15,10 +22,32 @@ PAGE_EVENTS = 1_000
 
 @dataclass(slots=True)
 class Scan:
-    """What a history comes to: what is outstanding, and the summaries of timers that have one."""
+    """What a history comes to: what is outstanding, and what was said of it last.
+
+    `timer_summaries` are of timers that have one; `failures` and `pauses` the last ones of steps,
+    by number.
+    """
 
     ledger: Ledger = field(default_factory=Ledger)
     timer_summaries: dict[int, str] = field(default_factory=dict)
+    failures: dict[int, StepAttemptFailed | StepParked] = field(default_factory=dict)
+    pauses: dict[int, StepPaused] = field(default_factory=dict)
+
+    def add(self, event: Event) -> None:
+        """Take the next event of the history into account."""
+        self.ledger.apply(event)
+        match event:
+            case TimerStarted():
+                if event.summary:
+                    self.timer_summaries[event.timer] = event.summary
+            case StepAttemptFailed() | StepParked():
+                self.failures[event.step] = event
+            case StepPaused():
+                self.pauses[event.step] = event
+            case StepUnpaused():
+                self.pauses.pop(event.step, None)
+            case _:
+                pass
 
 
 def scan(handle: RunHandle[Any]) -> Scan:
@@ -29,9 +58,7 @@ def scan(handle: RunHandle[Any]) -> Scan:
     """
     found = Scan()
     for each in events_of(handle):
-        found.ledger.apply(each.event)
-        if isinstance(each.event, TimerStarted) and each.event.summary:
-            found.timer_summaries[each.event.timer] = each.event.summary
+        found.add(each.event)
     return found
 
 

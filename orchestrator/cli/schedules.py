@@ -14,6 +14,7 @@ from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import worded
 from orchestrator.cli.options import json_flag
+from orchestrator.cli.shown import cell
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.schedule_spec import (
     Schedule,
@@ -129,13 +130,13 @@ def list_(ctx: click.Context, *, as_json: bool) -> None:
     for each in found:
         made = each.schedule
         table.add_row(
-            each.id,
-            str(made.action.workflow) if made else "",
+            cell(each.id),
+            cell(str(made.action.workflow) if made else ""),
             "paused" if made and made.paused else "",
             each.next[0].isoformat() if each.next else "",
             str(each.counts["actions"]),
             str(each.counts["missed"]),
-            made.note if made else "",
+            cell(made.note if made else ""),
         )
     tables.console().print(table)
 

@@ -8,12 +8,15 @@ from typing import Any
 import click
 from celery.bin.base import CeleryCommand
 
+from orchestrator.app import Orchestrator
 from orchestrator.cli import tables
 from orchestrator.cli.app import orchestrator_of
 from orchestrator.cli.errors import EXIT_NO, worded
 from orchestrator.cli.options import id_argument, json_flag, run_option
 from orchestrator.cli.pending_tables import print_pending
 from orchestrator.cli.scanning import PAGE_EVENTS, events_of, scan
+from orchestrator.cli.shown import json_line
+from orchestrator.cli.surroundings import look_around
 from orchestrator.client.handle import RunHandle
 from orchestrator.client.summary import HistoryEvent, RunSummary
 from orchestrator.client.verifying import Verification
@@ -46,7 +49,8 @@ def show(
     as_json: bool,
 ) -> None:
     """Show a run: how it is, every event of its history, and whether the history holds."""
-    handle = orchestrator_of(ctx.obj.app).run(workflow_id, run)
+    orchestrator = orchestrator_of(ctx.obj.app)
+    handle = orchestrator.run(workflow_id, run)
     summary, verification = handle.describe(), handle.verify()
     if tail is None and after is None and not as_json:
         tail = TAIL_DEFAULT
@@ -54,7 +58,7 @@ def show(
     if as_json:
         _print_json(handle, summary, verification, first)
     else:
-        _print_tables(handle, summary, verification, first)
+        _print_tables(orchestrator, handle, summary, verification, first)
     if not verification:
         ctx.exit(EXIT_NO)
 
@@ -70,13 +74,18 @@ def verification_json(found: Verification) -> Json:
 
 
 def _print_tables(
-    handle: RunHandle[Any], summary: RunSummary, verification: Verification, first: int
+    orchestrator: Orchestrator,
+    handle: RunHandle[Any],
+    summary: RunSummary,
+    verification: Verification,
+    first: int,
 ) -> None:
     # All of it is read before anything is printed: one that cannot be read is said so, alone.
     looked = scan(handle)
+    around = look_around(orchestrator, summary, looked)
     console = tables.console()
     console.print(tables.header_table(summary, looked.ledger.blocked, verification))
-    print_pending(console, looked)
+    print_pending(console, summary, looked, around)
     console.print()
     if first:
         console.print(f"events 1 to {first} are left out; --after 0 shows them", style="dim")
@@ -98,12 +107,12 @@ def _print_json(
 ) -> None:
     """Print one JSON document, an event a line, without ever holding all of them."""
     scan(handle)  # As above.
-    print('{\n"run":', json.dumps(summary.as_json(), ensure_ascii=False) + ",")
-    print('"verification":', json.dumps(verification_json(verification)) + ",")
+    print('{\n"run":', json_line(summary.as_json()) + ",")
+    print('"verification":', json_line(verification_json(verification)) + ",")
     print('"history": [', end="")
     separator = "\n"
     for each in events_of(handle, after=first):
-        print(separator + json.dumps(_event_json(each), ensure_ascii=False), end="")
+        print(separator + json_line(_event_json(each)), end="")
         separator = ",\n"
     print("\n]\n}")
 

@@ -8,7 +8,7 @@ import click
 from celery.bin.base import CeleryCommand
 
 from orchestrator.cli.app import orchestrator_of
-from orchestrator.cli.errors import worded
+from orchestrator.cli.errors import EXIT_NO, Refusal, worded
 from orchestrator.cli.options import id_argument, run_option
 from orchestrator.cli.values import JsonValue
 from orchestrator.client.step_handle import StepHandle
@@ -22,10 +22,39 @@ def step() -> None:
     """Pause, unpause or reset an outstanding step; end one by its token."""
 
 
+#: Seconds that a decision is waited for: an orchestrator that is well takes it at once.
+DECISION_WAIT_S = 2.0
+
+no_wait_flag = click.option(
+    "--no-wait", is_flag=True, help="Do not wait until an orchestrator has taken it, or refused it."
+)
+
+
+def decided(handle: StepHandle, decision: str, *, no_wait: bool, reason: str, by: str) -> bool:
+    """Send a decision about a step, and return whether it is known to be taken.
+
+    Raises:
+        Refusal: It was refused.
+    """
+    wait_s = 0.0 if no_wait else DECISION_WAIT_S
+    verdict = handle.decide(decision, reason=reason, by=by, wait_s=wait_s)
+    if verdict is not None and not verdict.is_taken:
+        raise Refusal(f"{decision} was refused: {verdict.reason}", EXIT_NO)
+    return verdict is not None
+
+
+def said_of(handle: StepHandle, decision: str, *, is_taken: bool) -> str:
+    """Return what is said of a decision that was sent, and not refused."""
+    done = f"{handle.workflow_id} step {handle.number}: {decision}"
+    sent = f" sent; `workflow show {handle.workflow_id}` tells what became of it"
+    return done if is_taken else f"{done}{sent}"
+
+
 def _about_a_step(function: Callable[..., None]) -> Callable[..., None]:
     """Add what all three take: the run, the step, the reason and the name."""
     for decorate in (
         run_option,
+        no_wait_flag,
         click.option("--by", default=getpass.getuser, show_default="you", help="Who decided."),
         click.option("--reason", default="", help="Goes into the history."),
         click.argument("number", metavar="STEP", type=click.IntRange(1)),
@@ -47,8 +76,8 @@ def pause(
     ctx: click.Context, /, *, workflow_id: str, run: int | None, number: int, **why: Any
 ) -> None:
     """Send no further attempt at STEP of run ID; one that runs goes on, and its outcome counts."""
-    _handle(ctx, workflow_id, run, number).pause(**why)
-    click.echo(f"{workflow_id} step {number}: pause")
+    handle = _handle(ctx, workflow_id, run, number)
+    click.echo(said_of(handle, "pause", is_taken=decided(handle, "pause", **why)))
 
 
 @step.command("unpause", cls=CeleryCommand)
@@ -59,8 +88,8 @@ def unpause(
     ctx: click.Context, /, *, workflow_id: str, run: int | None, number: int, **why: Any
 ) -> None:
     """Send the next attempt at STEP of run ID at once, unless one runs."""
-    _handle(ctx, workflow_id, run, number).unpause(**why)
-    click.echo(f"{workflow_id} step {number}: unpause")
+    handle = _handle(ctx, workflow_id, run, number)
+    click.echo(said_of(handle, "unpause", is_taken=decided(handle, "unpause", **why)))
 
 
 @step.command("reset", cls=CeleryCommand)
@@ -71,8 +100,8 @@ def reset(
     ctx: click.Context, /, *, workflow_id: str, run: int | None, number: int, **why: Any
 ) -> None:
     """Count the attempts at STEP of run ID from 1 again, and end its back-off."""
-    _handle(ctx, workflow_id, run, number).reset(**why)
-    click.echo(f"{workflow_id} step {number}: reset")
+    handle = _handle(ctx, workflow_id, run, number)
+    click.echo(said_of(handle, "reset", is_taken=decided(handle, "reset", **why)))
 
 
 _token_argument = click.argument("token")

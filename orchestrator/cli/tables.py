@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.cli.shown import cell, json_page, shown
 from orchestrator.client.summary import HistoryEvent, RunSummary
 from orchestrator.client.verifying import Verification
 from orchestrator.core.events import Event, RunBlocked, TimerStarted
@@ -31,6 +32,7 @@ _COLOURS = {
     "blocked": "bold red",
     "compensation_failed": "bold red",
     "parked": "bold red",
+    "rests": "bold red",
     "cancelled": "yellow",
     "compensating": "yellow",
 }
@@ -50,7 +52,7 @@ def console() -> Console:
 
 def print_json(value: Json) -> None:
     """Print one JSON document."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    print(json_page(value))
 
 
 def runs_table(runs: Iterable[RunSummary]) -> Table:
@@ -61,10 +63,10 @@ def runs_table(runs: Iterable[RunSummary]) -> Table:
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for run in runs:
         table.add_row(
-            Text(run.workflow_id),
+            cell(run.workflow_id),
             str(run.run),
-            Text(run.type),
-            status_text(run.status),
+            cell(run.type),
+            status_text("rests" if run.rests else run.status),
             moment(run.started_at),
             moment(run.closed_at),
             str(run.seq),
@@ -82,8 +84,8 @@ def header_table(
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("workflow", Text(f"{run.workflow_id}  run {run.run}"))
-    table.add_row("type", Text(f"{run.type} {run.version}".strip()))
+    table.add_row("workflow", cell(f"{run.workflow_id}  run {run.run}"))
+    table.add_row("type", cell(f"{run.type} {run.version}".strip()))
     table.add_row("status", status_text(run.status))
     table.add_row("started", moment(run.started_at))
     if run.begins_at is not None:
@@ -92,11 +94,14 @@ def header_table(
         table.add_row("ended", moment(run.closed_at))
     _add_said(table, run)
     if run.state is not None:
-        table.add_row("state", Text(compact(run.state)))
+        table.add_row("state", cell(compact(run.state)))
     if run.status == "completed":
-        table.add_row("result", Text(compact(run.result)))
+        table.add_row("result", cell(compact(run.result)))
     if run.failure is not None:
-        table.add_row("failure", Text(failure_text(run.failure)))
+        table.add_row("failure", cell(failure_text(run.failure)))
+    if run.rests:
+        told = f"{run.rests} (tried again each second; said at {moment(run.rests_at)})"
+        table.add_row("rests", cell(told, "bold red"))
     if run.blocked:
         _add_blocked(table, run, blocked)
     if run.seq >= HISTORY_EVENTS_WARNED and not run.is_closed:
@@ -115,7 +120,7 @@ def history_table(history: Iterable[HistoryEvent], *, with_header: bool = True) 
     table.add_column("EVENT")
     table.add_column("WHAT", overflow="fold")
     for each in history:
-        table.add_row(str(each.seq), moment(each.at), each.type, Text(event_text(each.event)))
+        table.add_row(str(each.seq), moment(each.at), each.type, cell(event_text(each.event)))
     return table
 
 
@@ -129,14 +134,14 @@ def event_text(event: Event) -> str:
         value = getattr(event, part.name)
         if part.name in _UNSAID or value in ("", None, [], {}, part.default):
             continue
-        shown = failure_text(value) if isinstance(value, Failure) else compact(value)
-        parts.append(f"{part.name}={shown}")
+        said = failure_text(value) if isinstance(value, Failure) else compact(value)
+        parts.append(f"{part.name}={said}")
     return " ".join(parts)
 
 
 def failure_text(failure: Failure) -> str:
     """Return a failure and its causes in one line."""
-    text = f"{failure.type}: {failure.message}" if failure.message else failure.type
+    text = shown(f"{failure.type}: {failure.message}" if failure.message else failure.type)
     return f"{text} (from {failure_text(failure.cause)})" if failure.cause else text
 
 
@@ -144,7 +149,7 @@ def compact(value: Json) -> str:
     """Return a value in one bounded line."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = " ".join(text.split())
-    return text if len(text) <= _VALUE_CHARS_MAX else f"{text[: _VALUE_CHARS_MAX - 1]}…"
+    return shown(text if len(text) <= _VALUE_CHARS_MAX else f"{text[: _VALUE_CHARS_MAX - 1]}…")
 
 
 def moment(at: datetime | None) -> str:
@@ -154,22 +159,22 @@ def moment(at: datetime | None) -> str:
 
 def status_text(status: str) -> Text:
     """Return a status in its colour."""
-    return Text(status, style=_COLOURS.get(status, ""))
+    return cell(status, style=_COLOURS.get(status, ""))
 
 
 def _add_said(table: Table, run: RunSummary) -> None:
     """Add what the run's start and its code say of it."""
     for name in ("summary", "details", "current_details"):
         if text := getattr(run, name):
-            table.add_row(name.replace("_", " "), Text(text))
+            table.add_row(name.replace("_", " "), cell(text))
     for name, value in attributes_as_json(run.search_attributes).items():
-        table.add_row(f"attribute {name}", Text(compact(value)))
+        table.add_row(cell(f"attribute {name}"), cell(compact(value)))
     for name, value in run.memo.items():
-        table.add_row(f"memo {name}", Text(compact(value)))
+        table.add_row(cell(f"memo {name}"), cell(compact(value)))
 
 
 def _add_blocked(table: Table, run: RunSummary, last: RunBlocked | None) -> None:
-    table.add_row("blocked", Text(run.blocked))
+    table.add_row("blocked", cell(run.blocked))
     if last is None:
         return
     for label, text in (
@@ -178,12 +183,12 @@ def _add_blocked(table: Table, run: RunSummary, last: RunBlocked | None) -> None
         ("  at", last.where),
     ):
         if text:
-            table.add_row(label, Text(text))
+            table.add_row(label, cell(text))
     if last.traceback:
-        table.add_row("  traceback", Text(last.traceback.rstrip()))
+        table.add_row("  traceback", cell(last.traceback.rstrip()))
 
 
 def _chain_text(verification: Verification) -> Text:
     if verification:
         return Text(f"{verification.events} events, verified", style="green")
-    return Text(f"BROKEN at event {verification.bad_seq}: {verification.reason}", style="bold red")
+    return cell(f"BROKEN at event {verification.bad_seq}: {verification.reason}", style="bold red")

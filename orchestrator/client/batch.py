@@ -2,8 +2,9 @@
 
 B1  Each request carries an id made of the batch's, the verb and the run's: the same batch again
     changes nothing for a run that has it, and goes on where it was interrupted; another verb, or
-    another signal, under the batch's id is another request.  Runs that a batch of resets has made
-    are none of its business.
+    another signal, under the batch's id is another request.  An open run is named by the first one
+    of its chain, which may have gone on since.  Runs that a batch of resets has made are none of
+    its business.
 B2  A request names its run: a later run of the id is not touched.
 B3  One run that cannot take it does not stop the others; a store that does not answer does.
 """
@@ -151,19 +152,27 @@ async def run_batch(
         if number:
             await session.pause(1 / options.rps)
         target = Target(workflow_id=found.workflow_id, run=found.run)
-        request = f"{requests}{found.workflow_id}.{found.run}"
         try:
+            request = f"{requests}{found.workflow_id}.{await _named(session, verb, found)}"
             await VERBS[verb].act(session, target, request, told)
         except (RunClosed, RunNotFound):
             report.ended += 1
         except StoreUnavailable as error:
             report.interrupted = str(error)
             break
-        except OrchestratorError as error:
+        except (OrchestratorError, TimeoutError) as error:
             report.failed[f"{found.workflow_id} run {found.run}"] = str(error)
         else:
             report.done += 1
     return report
+
+
+async def _named(session: Session, verb: str, found: Found) -> int:
+    """Return the number of the run that the request's id names (B1)."""
+    if not VERBS[verb].only_open:
+        return found.run  # Several runs of one chain may be asked.
+    row = await session.resend(lambda: session.store.find_row(found.workflow_id)) or {}
+    return int(row.get("first") or found.run) if row.get("run") == str(found.run) else found.run
 
 
 class Batch:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any, Generic, TypeVar, Unpack, cast
 
-from orchestrator.client import exporting, messages, reading, resets, updates
+from orchestrator.client import decisions, exporting, messages, reading, resets, updates
 from orchestrator.client.history_file import HistoryHeader
 from orchestrator.client.messages import Target
 from orchestrator.client.port import run_in_place
@@ -196,9 +196,9 @@ class AsyncRunHandle(_Named, Generic[R]):
         return AsyncRunHandle(self._sessions, replace(self._target, workflow_id=id, run=run))
 
     async def resolve(self, step: int, decision: str, *, reason: str = "", by: str = "") -> None:
-        """See `messages.resolve`."""
+        """See `decisions.resolve`."""
         session = self._sessions.on_running_loop()
-        await messages.resolve(session, self._target, step, decision, reason=reason, by=by)
+        await decisions.resolve(session, self._target, step, decision, reason=reason, by=by)
 
     def step(self, number: int) -> AsyncStepHandle:
         """Return a handle on an outstanding step of the run."""
@@ -344,9 +344,9 @@ class RunHandle(_Named, Generic[R]):
         return RunHandle(self._sessions, replace(self._target, workflow_id=id, run=run))
 
     def resolve(self, step: int, decision: str, *, reason: str = "", by: str = "") -> None:
-        """See `messages.resolve`."""
+        """See `decisions.resolve`."""
         session = self._sessions.blocking()
-        work = messages.resolve(session, self._target, step, decision, reason=reason, by=by)
+        work = decisions.resolve(session, self._target, step, decision, reason=reason, by=by)
         run_in_place(work)
 
     def step(self, number: int) -> StepHandle:

@@ -1,4 +1,4 @@
-"""What a client writes: starts, signals, questions, requests to stop, decisions.
+"""What a client writes: starts, signals, questions, requests to stop.
 
 M1  Everything is validated here before it is sent, so that a mistake is the caller's at once and
     never the run's later.
@@ -23,7 +23,6 @@ from orchestrator.core.errors import (
     RunClosed,
     RunNotFound,
     UnknownQuery,
-    UsageError,
 )
 from orchestrator.core.events import CancelRequested, SignalReceived, TerminateRequested
 from orchestrator.core.interceptors import (
@@ -33,6 +32,7 @@ from orchestrator.core.interceptors import (
     StopWorkflow,
     checked_headers,
 )
+from orchestrator.core.names import checked_name, checked_reason
 from orchestrator.core.own_signals import RESEED, is_reserved, why_refused
 from orchestrator.core.start_policies import IdConflictPolicy
 from orchestrator.core.values import Json
@@ -42,8 +42,6 @@ from orchestrator.store.ports import Kind, Posted, PostedAnswer, RunKey
 
 #: Seconds a query waits for its answer unless told otherwise.
 QUERY_TIMEOUT_S = 10.0
-#: What a person can decide about a parked step.
-DECISIONS = ("retry", "skip", "done")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +107,7 @@ async def signal(
     """
 
     async def send(call: SignalWorkflow) -> str:
+        checked_name("id of a signal", call.signal_id)
         definition = await _definition_of(session, target)
         encoded = signal_payload(session, definition, call.signal, call.payload)
         body: dict[str, Json] = {
@@ -156,6 +155,7 @@ async def terminate(session: Session, target: Target, reason: str, request_id: s
 
 async def _stop(session: Session, target: Target, kind: Kind, reason: str, request_id: str) -> None:
     async def send(call: StopWorkflow) -> None:
+        checked_reason("reason", call.reason)
         await _request(session, target, kind, call.reason, request_id)
 
     call = StopWorkflow(workflow_id=target.workflow_id, run=target.run, reason=reason)
@@ -185,7 +185,7 @@ async def query(
 async def _query(
     session: Session, target: Target, call: QueryWorkflow, timeout_s: float | None
 ) -> Json:
-    name, args = call.query, call.args
+    name, args = checked_name("name of a query", call.query), call.args
     timeout_s = QUERY_TIMEOUT_S if timeout_s is None else timeout_s
     timeout_ms = round(timeout_s * 1000)
     subject = f"arguments of query {name!r}"
@@ -211,38 +211,6 @@ async def _query(
     raise QueryTimeout(target.workflow_id, name, timeout_ms)
 
 
-async def resolve(
-    session: Session, target: Target, step: int, decision: str, *, reason: str, by: str
-) -> None:
-    """Decide about a parked step; recorded in the history with reason and name.
-
-    Raises:
-        UsageError: No such decision, or "skip" and "done" without a reason.
-        RunNotFound, RunClosed: No open run takes it.
-        StoreUnavailable: No answer.  Look at the history before you decide again: a repeated
-            "retry" might meet the next failure.
-    """
-    if decision not in DECISIONS:
-        raise UsageError(f"decision {decision!r}: one of {', '.join(DECISIONS)} is wanted")
-    if decision != "retry" and not reason:
-        raise UsageError(f"decision {decision!r} needs a reason; it goes into the history")
-    await decide(session, target, step, decision, reason=reason, by=by)
-
-
-async def decide(
-    session: Session, target: Target, step: int, decision: str, *, reason: str, by: str
-) -> None:
-    """Send a person's decision about a step, as it is; see `resolve` for what it raises."""
-    row = await session.resend(lambda: session.store.find_row(target.workflow_id))
-    if row is None:
-        raise RunNotFound(target.workflow_id)
-    body: dict[str, Json] = {"step": step, "decision": decision, "reason": reason, "by": by}
-    # Steps are numbered by run: a run that goes on as the next one has another of this number.
-    body["for_run"] = target.run or int(row["run"])
-    posted = await session.store.post(target.workflow_id, Kind.DECISION, body, run=target.run)
-    _check_posted(target, posted)
-
-
 async def _request(
     session: Session, target: Target, kind: Kind, reason: str, request_id: str
 ) -> None:
@@ -263,7 +231,7 @@ async def _deliver(
         session, target, posted.run, message_id
     ):
         return
-    _check_posted(target, posted)
+    check_posted(target, posted)
 
 
 async def _has_message(session: Session, target: Target, run: int, message_id: str) -> bool:
@@ -280,7 +248,8 @@ async def _has_message(session: Session, target: Target, run: int, message_id: s
     return False
 
 
-def _check_posted(target: Target, posted: Posted) -> None:
+def check_posted(target: Target, posted: Posted) -> None:
+    """Raise `RunNotFound` or `RunClosed` where no open run took a message."""
     if posted.answer is PostedAnswer.NOT_FOUND:
         raise RunNotFound(target.workflow_id)
     if posted.answer is PostedAnswer.CLOSED:
@@ -300,7 +269,7 @@ def signal_payload(
     session: Session, definition: WorkflowDefinition | None, name: str, payload: Any
 ) -> Json:
     """Return the payload as JSON; raises what `signal` does."""
-    subject = f"signal {name!r}"
+    subject = f"signal {checked_name('name of a signal', name)!r}"
     kind: Any = None
     if is_reserved(name):
         encoded = encode_payload(subject, None, payload, session.codec)

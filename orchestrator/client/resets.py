@@ -30,6 +30,7 @@ from orchestrator.core.events import (
     RunReset,
     RunStarted,
 )
+from orchestrator.core.names import checked_reason
 from orchestrator.core.resetting import (
     Cut,
     LostStep,
@@ -67,6 +68,10 @@ class ResetOptions:
     despite_effects: bool = False
     reason: str = ""
     by: str = ""
+
+    def __post_init__(self) -> None:
+        checked_reason("reason", self.reason)
+        checked_reason("by", self.by)
 
 
 class ResetHow(TypedDict, total=False):

@@ -205,6 +205,15 @@ class ScheduleAction:
     def __post_init__(self) -> None:
         if not isinstance(self.workflow, str | ChildWorkflow) or not self.workflow:
             raise UsageError(f"the action's workflow is {self.workflow!r}; a workflow is wanted")
+        # Text is a sequence too, of letters that nobody meant.
+        if isinstance(self.args, str | bytes) or not isinstance(self.args, Sequence):
+            raise UsageError(
+                f"the action's args are a {type(self.args).__name__}; a list is wanted"
+            )
+        if not isinstance(self.kwargs, Mapping) or not all(
+            isinstance(name, str) for name in self.kwargs
+        ):
+            raise UsageError("the action's kwargs are no mapping of names to values")
         if self.id:
             checked_stem(self.id)
 

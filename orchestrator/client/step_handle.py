@@ -6,7 +6,8 @@ that makes no sense then (the step is over, or not paused) is recorded as refuse
 
 from collections.abc import Callable
 
-from orchestrator.client.messages import Target, decide
+from orchestrator.client.decisions import DECISIONS, Verdict, decide, resolve, wait
+from orchestrator.client.messages import Target
 from orchestrator.client.port import run_in_place
 from orchestrator.client.session import Session
 from orchestrator.core.errors import UsageError
@@ -31,15 +32,32 @@ class _OneStep:
         self._target = target
         self.number = number
 
+    @property
+    def workflow_id(self) -> str:
+        """The run's id."""
+        return self._target.workflow_id
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.number} of {self._target.workflow_id}>"
 
     async def _decide(self, decision: str, reason: str, by: str) -> None:
         await decide(self._session(), self._target, self.number, decision, reason=reason, by=by)
 
+    async def _try(self, decision: str, reason: str, by: str, wait_s: float) -> Verdict | None:
+        session = self._session()
+        send = resolve if decision in DECISIONS else decide
+        sent = await send(session, self._target, self.number, decision, reason=reason, by=by)
+        return await wait(session, sent, wait_s)
+
 
 class AsyncStepHandle(_OneStep):
     """A step of a run, for code on an event loop."""
+
+    async def decide(
+        self, decision: str, *, reason: str = "", by: str = "", wait_s: float
+    ) -> Verdict | None:
+        """See `StepHandle.decide`."""
+        return await self._try(decision, reason, by, wait_s)
 
     async def pause(self, *, reason: str = "", by: str = "") -> None:
         """See `StepHandle.pause`."""
@@ -56,6 +74,16 @@ class AsyncStepHandle(_OneStep):
 
 class StepHandle(_OneStep):
     """A step of a run, for plain code."""
+
+    def decide(
+        self, decision: str, *, reason: str = "", by: str = "", wait_s: float
+    ) -> Verdict | None:
+        """Decide as `pause`, `unpause` and `reset` do, or as `resolve` of a run; say what came.
+
+        Returns what became of it, or None where no orchestrator took it within `wait_s` seconds.
+        Raises what `pause` and `resolve` do.
+        """
+        return run_in_place(self._try(decision, reason, by, wait_s))
 
     def pause(self, *, reason: str = "", by: str = "") -> None:
         """Send no further attempt until `unpause`.

@@ -34,6 +34,8 @@ class RunSummary:
         seq: Number of its last event; 0 before the first.
         head: The chain's head after that event.
         blocked: Why it rests, or ""; its `RunBlocked` event has both sides and the source line.
+        rests: Why its orchestrator could not work on it, though it is not blocked, or "".
+        rests_at: When that was last said.
         result: What it returned, as JSON or a blob's reference; None unless it completed.
         failure: What ended it, or None.
         is_retried: Whether it failed and the next run of the id is another attempt, or it was
@@ -57,6 +59,8 @@ class RunSummary:
     seq: int = 0
     head: str = ""
     blocked: str = ""
+    rests: str = ""
+    rests_at: datetime | None = None
     result: Json = None
     failure: Failure | None = None
     is_retried: bool = False
@@ -97,8 +101,8 @@ class RunSummary:
             at: datetime | None = getattr(self, name)
             if at is not None:
                 data[name] = at.isoformat()
-        if self.blocked:
-            data["blocked"] = self.blocked
+        if self.rests and self.rests_at is not None:
+            data["rests"] = {"reason": self.rests, "at": self.rests_at.isoformat()}
         if self.status == RunState.COMPLETED.value:
             data["result"] = self.result
         if self.failure is not None:
@@ -109,7 +113,7 @@ class RunSummary:
             data["search_attributes"] = attributes_as_json(self.search_attributes)
         if self.memo:
             data["memo"] = dict(self.memo)
-        names = ("summary", "details", "current_details", "is_retried")
+        names = ("blocked", "summary", "details", "current_details", "is_retried")
         data |= {name: said for name in names if (said := getattr(self, name))}
         return data
 
@@ -141,6 +145,7 @@ def instant(at_ms: int) -> datetime:
 def summary_of(workflow_id: str, row: Mapping[str, str]) -> RunSummary:
     """Return what `row` tells; fields as `ports.OwnerStore.find_row` lists them."""
     failure = _json_in(row, "failure")
+    rests, rests_at = _rest_in(row)
     return RunSummary(
         workflow_id=workflow_id,
         run=int(row["run"]),
@@ -153,6 +158,8 @@ def summary_of(workflow_id: str, row: Mapping[str, str]) -> RunSummary:
         seq=int(row.get("seq") or 0),
         head=row.get("head", ""),
         blocked=row.get("blocked", ""),
+        rests=rests,
+        rests_at=rests_at,
         result=_json_in(row, "result"),
         failure=Failure.from_json(failure) if isinstance(failure, dict) else None,
         is_retried=bool(row.get("retried")),
@@ -183,6 +190,15 @@ def instant_in(row: Mapping[str, str], name: str) -> datetime | None:
     """Return the instant in a field of a row; None where it has none."""
     text = row.get(name)
     return instant(int(text)) if text else None
+
+
+def _rest_in(row: Mapping[str, str]) -> tuple[str, datetime | None]:
+    """Return why the run rests, and when that was said; what was said before an event is over."""
+    said = _object_in(row, "rests")
+    at_ms, reason = said.get("at_ms"), said.get("reason")
+    if str(said.get("seq")) != (row.get("seq") or "0") or not isinstance(at_ms, int):
+        return "", None
+    return str(reason), instant(at_ms)
 
 
 def _json_in(row: Mapping[str, str], name: str) -> Json:

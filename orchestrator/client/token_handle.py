@@ -1,20 +1,32 @@
 """The outcome of a step whose body has ended already, from whoever has its token.
 
-TH1  The first outcome counts.  The same token once more changes nothing, whatever it says; an
-     attempt that was given up meanwhile takes none, and the history has a note of it (H6).
+TH1  The first outcome counts.  The same one again changes nothing; after the run's end that needs
+     its history, which a caller may not be allowed to read: then it is refused.  Another one by the
+     same token, and any for an attempt that was given up meanwhile, is refused, and the history has
+     a note of it (H6).
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.client.port import run_in_place
 from orchestrator.client.session import Session
-from orchestrator.core.errors import InvalidPayload, StepCancelled, StepClosed
+from orchestrator.client.summary import history_event_of
+from orchestrator.core.blobs import find_blob_ref
+from orchestrator.core.errors import InvalidPayload, StepCancelled, StepClosed, StoreUnavailable
+from orchestrator.core.events import StepAttemptFailed, StepCompleted, StepFailed, StepParked
 from orchestrator.core.failure import Failure
-from orchestrator.core.values import canonical
+from orchestrator.core.values import Json, canonical, digest
 from orchestrator.store.ports import AttemptKey, ClaimAnswer, PostAnswer
 from orchestrator.store.step_tokens import decode_token
 from orchestrator.worker import outcomes
+
+#: What an attempt's outcome can become in the history, as its event names itself.
+_OUTCOMES = tuple(
+    f'"{kind.__name__}"'.encode()
+    for kind in (StepCompleted, StepFailed, StepAttemptFailed, StepParked)
+)
 
 
 class _OneAttempt:
@@ -48,12 +60,30 @@ class _OneAttempt:
         return StepClosed(key.workflow_id, key.run, key.step, key.attempt)
 
     async def _post(self, body: outcomes.Body) -> None:
-        store = self._session().store
-        answer = await self._session().resend(
-            lambda: store.post_outcome(self._key, self._claim, body)
+        session = self._session()
+        body = {**body, "digest": digest([self._claim, body["kind"], _said(body)])}
+        answer = await session.resend(
+            lambda: session.store.post_outcome(self._key, self._claim, body)
         )
-        if answer in (PostAnswer.SUPERSEDED, PostAnswer.GONE):
+        if answer in (PostAnswer.SUPERSEDED, PostAnswer.GONE) and not await self._is_recorded(body):
             raise self._closed()
+
+    async def _is_recorded(self, body: outcomes.Body) -> bool:
+        """Return whether the history has this very outcome for the attempt, and may be read."""
+        key = self._key
+        try:
+            history = await self._session().store.read_history(key.run_key)
+        except StoreUnavailable:
+            # Who ends steps need not be allowed to read (`completer` in ops/users.acl), and the
+            # store has just said that nobody waits.
+            return False
+        for stored in history:
+            if not any(name in stored.data for name in _OUTCOMES):
+                continue
+            event: Any = history_event_of(stored).event
+            if (event.step, event.attempt) == (key.step, key.attempt):
+                return not stored.is_blank and _said_by(event) == _said(body)
+        return False
 
     async def _complete(self, result: object) -> None:
         session = self._session()
@@ -94,6 +124,32 @@ class _OneAttempt:
             raise StepCancelled(self._key.step, "", self._key.attempt, failure)
 
 
+def _said(body: outcomes.Body) -> Json:
+    """Return what makes an outcome the same one: its result, or its failure."""
+    failure = body.get("failure")
+    if not isinstance(failure, dict):
+        return {"result": _digest_of(body.get("result"))}
+    return {"failure": _without_traceback(Failure.from_json(failure).bounded()).as_json()}
+
+
+def _said_by(event: StepCompleted | StepFailed | StepAttemptFailed | StepParked) -> Json:
+    if isinstance(event, StepCompleted):
+        return {"result": _digest_of(event.result)}
+    return {"failure": _without_traceback(event.failure).as_json()}
+
+
+def _digest_of(result: Json) -> str:
+    # A reference and its value are one (`core.blobs` B1), and a sealed one differs each time.
+    ref = find_blob_ref(result)
+    return digest(result) if ref is None else ref.sha256
+
+
+def _without_traceback(failure: Failure) -> Failure:
+    # An error that is raised again on its way to the second call has gone through more frames.
+    cause = None if failure.cause is None else _without_traceback(failure.cause)
+    return replace(failure, traceback="", cause=cause)
+
+
 class AsyncTokenHandle(_OneAttempt):
     """An attempt whose outcome comes by its token, for code on an event loop."""
 
@@ -122,7 +178,7 @@ class TokenHandle(_OneAttempt):
 
         Raises:
             InvalidPayload: A result that has no JSON form, or beyond what a blob takes.
-            StepClosed: Nobody waits for this attempt any more.
+            StepClosed: Nobody waits for this attempt any more, or it has another outcome.
             StoreUnavailable: No answer; the same call again is safe (TH1).
         """
         run_in_place(self._complete(result))

@@ -1,5 +1,6 @@
 """Handles on an update, one for plain code and one for ``asyncio``."""
 
+import math
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -8,14 +9,23 @@ from orchestrator.client import updates
 from orchestrator.client.port import run_in_place
 from orchestrator.client.session import Session
 from orchestrator.client.updates import Sent
+from orchestrator.core.errors import UsageError
 
 #: A wait, in seconds or as an interval; None for the call's own default.
 Timeout = float | timedelta | None
 
 
 def in_seconds(timeout: Timeout) -> float | None:
-    """Return a wait in seconds."""
-    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    """Return a wait in seconds.
+
+    Raises:
+        UsageError: It is no finite number.
+    """
+    if isinstance(timeout, timedelta):
+        return timeout.total_seconds()
+    if timeout is not None and not math.isfinite(timeout):
+        raise UsageError(f"timeout {timeout}: a finite number of seconds is wanted, or None")
+    return timeout
 
 
 class _Named:

@@ -4,7 +4,7 @@ The history has every word of it, so a caller reads the history: an orchestrator
 answer that is lost, costs nothing but time.
 
 CU1  An update id is one update: whoever sends it again, or asks for it by its id, gets the same
-     outcome.
+     outcome, from whichever run of the chain has taken it.
 CU2  An update that was sent with a start follows its run: see `core.with_start`.
 """
 
@@ -28,6 +28,7 @@ from orchestrator.core.errors import (
 from orchestrator.core.events import (
     ENDINGS,
     Event,
+    RunStarted,
     UpdateAccepted,
     UpdateCompleted,
     UpdateFailed,
@@ -36,7 +37,9 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.failure import Failure
 from orchestrator.core.interceptors import UpdateWorkflow
+from orchestrator.core.names import checked_name
 from orchestrator.core.run_retry import goes_on
+from orchestrator.core.seen import update_digest
 from orchestrator.core.values import Json
 from orchestrator.core.with_start import WithStart, again_in
 from orchestrator.payloads import encode_payload
@@ -52,7 +55,8 @@ ACCEPT_TIMEOUT_S = 10.0
 class Sent:
     """An update on its way.
 
-    `after_seq` is where its run's history stood before; `with_start` what it was sent with (CU2).
+    `after_seq` is where its run's history stood before; `with_start` what it was sent with (CU2),
+    and `posted_run` the run that it was posted to then.
     """
 
     target: Target
@@ -60,6 +64,7 @@ class Sent:
     update_id: str
     after_seq: int = 0
     with_start: WithStart | None = None
+    posted_run: int = 0
 
 
 def checked_stage(wait_for: str) -> None:
@@ -78,6 +83,8 @@ def body_of(session: Session, name: str, args: tuple[Any, ...], update_id: str) 
     Raises:
         InvalidPayload, PayloadTooLarge: Arguments that have no JSON form, or too much of it.
     """
+    checked_name("name of an update", name)
+    checked_name("id of an update", update_id)
     encoded = encode_payload(f"arguments of update {name!r}", None, list(args), session.codec)
     return {"update": name, "update_id": update_id, "args": encoded}
 
@@ -115,17 +122,21 @@ async def _send(session: Session, target: Target, call: UpdateWorkflow, *, is_ne
     name, update_id = call.update, call.update_id
     body = body_of(session, name, call.args, update_id)
     # One that was sent before may have its outcome anywhere in the history (CU1).
-    after_seq = (await describe(session, target)).seq if is_new else 0
+    known = await describe(session, target) if is_new else None
     posted = await session.resend(
         lambda: session.store.post(target.workflow_id, Kind.UPDATE, body, run=target.run)
     )
     if posted.answer is PostedAnswer.NOT_FOUND:
         raise RunNotFound(target.workflow_id)
     target = replace(target, run=posted.run)
+    after_seq = known.seq if known is not None and known.run == posted.run else 0
     sent = Sent(target=target, name=name, update_id=update_id, after_seq=after_seq)
-    if posted.answer is PostedAnswer.CLOSED and not await _is_known(session, sent):
+    if posted.answer is not PostedAnswer.CLOSED:
+        return sent
+    taken = await _where_taken(session, sent)
+    if taken is None:
         raise RunClosed(target.workflow_id, posted.run, posted.status)
-    return sent
+    return taken
 
 
 async def wait(
@@ -154,6 +165,9 @@ async def wait(
                 is_accepted |= _check(event, sent)
                 if is_accepted and stage == "accepted":
                     return None
+            elif isinstance(event, RunStarted) and update_digest(sent.update_id) in event.seen:
+                sent, seq = await _taken_before(session, sent), 0
+                break
             elif isinstance(event, ENDINGS):
                 sent, seq = await _after_end(session, sent, event, is_accepted=is_accepted), 0
                 break
@@ -199,7 +213,7 @@ async def _after_end(session: Session, sent: Sent, ending: Event, *, is_accepted
     """Return the update where it goes on after its run's end (CU2), or say that it does not."""
     target = sent.target
     words = type(ending).__name__
-    is_known = is_accepted or await _is_known(session, sent)
+    is_known = is_accepted or await _where_taken(session, sent) is not None
     if goes_on(ending) and not is_known:
         return replace(sent, target=replace(target, run=target.run + 1), after_seq=0)
     if is_known:
@@ -207,7 +221,9 @@ async def _after_end(session: Session, sent: Sent, ending: Event, *, is_accepted
         raise WorkflowUpdateFailed(
             target.workflow_id, sent.name, sent.update_id, "unfinished", failure
         )
-    again = None if sent.with_start is None else again_in(sent.with_start.message, target.run)
+    # As the owner makes it, who knows the entry by the run that it was posted to (WS2).
+    posted_run = sent.posted_run or target.run
+    again = None if sent.with_start is None else again_in(sent.with_start.message, posted_run)
     if again is None:
         raise RunClosed(target.workflow_id, target.run, words)
     started = await session.resend(
@@ -220,16 +236,42 @@ async def _after_end(session: Session, sent: Sent, ending: Event, *, is_accepted
     )
     if started.answer is StartAnswer.BARRED:
         raise RunClosed(target.workflow_id, target.run, words)
-    return replace(sent, target=replace(target, run=started.run), with_start=again, after_seq=0)
+    return replace(
+        sent,
+        target=replace(target, run=started.run),
+        with_start=again,
+        posted_run=started.run,
+        after_seq=0,
+    )
 
 
-async def _is_known(session: Session, sent: Sent) -> bool:
-    key = RunKey(workflow_id=sent.target.workflow_id, run=sent.target.run)
-    for stored in await session.resend(lambda: session.store.read_history(key)):
-        event = history_event_of(stored).event
-        if isinstance(event, UpdateReceived) and event.update_id == sent.update_id:
-            return True
-    return False
+async def _where_taken(session: Session, sent: Sent) -> Sent | None:
+    """Return the update at the run that has taken it: its own, or one before it in the chain."""
+    run = sent.target.run
+    while run:
+        key = RunKey(workflow_id=sent.target.workflow_id, run=run)
+        before = 0
+        for stored in await session.resend(functools.partial(session.store.read_history, key)):
+            event = history_event_of(stored).event
+            if isinstance(event, UpdateReceived) and event.update_id == sent.update_id:
+                return replace(sent, target=replace(sent.target, run=run), after_seq=0)
+            if isinstance(event, RunStarted) and update_digest(sent.update_id) in event.seen:
+                before = event.continued_from
+        run = before
+    return None
+
+
+async def _taken_before(session: Session, sent: Sent) -> Sent:
+    """Return the update at the earlier run of its chain that has taken it."""
+    taken = await _where_taken(session, sent)
+    if taken is None:
+        target = sent.target
+        message = f"a run before run {target.run} has taken it, and its history is gone"
+        failure = Failure(type="HistoryGone", message=message)
+        raise WorkflowUpdateFailed(
+            target.workflow_id, sent.name, sent.update_id, "unfinished", failure
+        )
+    return taken
 
 
 def _value(session: Session, sent: Sent, event: UpdateCompleted, kind: Any) -> Any:

@@ -16,6 +16,7 @@ from orchestrator.client.updates import Sent
 from orchestrator.core.definition import WorkflowDefinition
 from orchestrator.core.errors import DuplicateRun, UsageError
 from orchestrator.core.interceptors import SignalWorkflow, StartWorkflow, UpdateWorkflow
+from orchestrator.core.names import checked_name
 from orchestrator.core.values import Json
 from orchestrator.core.with_start import WithStart, with_start
 from orchestrator.store.ports import Kind, StartAnswer
@@ -65,7 +66,7 @@ async def signal_with_start(
         encoded = messages.signal_payload(session, start.definition, said.signal, said.payload)
         body: dict[str, Json] = {
             "signal": said.signal,
-            "signal_id": said.signal_id,
+            "signal_id": checked_name("id of a signal", said.signal_id),
             "payload": encoded,
         }
         both = with_start(new_request_id(), start.body(session, call), body)
@@ -118,6 +119,7 @@ async def update_with_start(
         name=str(sent["update"]),
         update_id=str(sent["update_id"]),
         with_start=made[-1],
+        posted_run=run,
     )
 
 

@@ -6,7 +6,7 @@ DL1  A deadline is an instant of the history: `run_timeout` counts from the run'
 DL2  At the earlier of the two the run ends as if it were terminated: no further code of it runs,
      its open sagas are undone, however long that takes, and then it has failed.
 DL3  Between the event that a run goes on from and the instant at which it does (`core.resetting`)
-     its deadlines stand still.
+     its deadlines stand still, and so does the `schedule_to_close` of its outstanding steps.
 """
 
 from collections.abc import Mapping

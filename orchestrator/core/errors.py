@@ -32,6 +32,7 @@ OrchestratorError             base; caught only at a process boundary
 ├── ActivationFailed          the engine's own: the run is blocked, with the reason
 ├── PayloadSealed             stop: no key opens what is stored; shredded, or not here
 ├── StoreUnavailable          back off: no answer; what was asked may have happened
+│   └── BlobUnavailable       put it back: a large value cannot be read
 └── QueryTimeout              back off: no orchestrator answered in time
 
 BaseExceptions, which user code's ``except Exception`` must not eat:
@@ -424,7 +425,8 @@ class ChildWorkflowError(OrchestratorError):
     """A child ended without a result.  Raised in workflow code, where the child was awaited.
 
     `status` is "failed", "cancelled" or "terminated", or "refused": another run with its id was
-    open.
+    open; or "completed" with a failure of type "PayloadSealed": its result was shredded before it
+    was read.
     """
 
     def __init__(self, id: str, workflow: str, run: int, status: str, failure: Failure) -> None:
@@ -451,7 +453,8 @@ class ExternalWorkflowError(OrchestratorError):
     """Another run could not be told, or ended without a result.  Raised where that was awaited.
 
     `status` is "not_found", "closed" or "rejected" (a signal that it does not take); of an awaited
-    result "not_found", "failed", "cancelled" or "terminated".  `run` is 0 where there is none.
+    result "not_found", "failed", "cancelled" or "terminated", or "completed" with a failure of type
+    "PayloadSealed": the result was shredded before it was read.  `run` is 0 where there is none.
     """
 
     def __init__(self, id: str, run: int, status: str, failure: Failure) -> None:
@@ -519,6 +522,13 @@ class StoreUnavailable(OrchestratorError):
 
     def __str__(self) -> str:
         return f"{self.operation}: no answer from the store ({self.reason}); it may have happened"
+
+
+class BlobUnavailable(StoreUnavailable):
+    """A large value could not be read; whoever needs it goes on once it is there."""
+
+    def __str__(self) -> str:
+        return f"{self.operation}: {self.reason}"
 
 
 class QueryTimeout(OrchestratorError):

@@ -45,7 +45,8 @@ class RunStarted(Event):
     the run's random numbers and never changes; `fingerprint` is the digest of its source.  `parent`
     is {} or ``{"workflow": id, "run": number, "child": number}``: who ordered it.  A run that
     continues another names the one before it and the first of the chain, and `seen`: digests of
-    the ids of signals that the chain has taken lately, and `watchers`: who waits for its end.
+    the ids of signals and updates that the chain has taken lately, and `watchers`: who waits for
+    its end.
     `search_attributes`, `memo`, `summary` and `details`: see `core.search_attributes`.
     `is_pinned`: whoever started it named the version; see `core.versions`.
     """
@@ -132,8 +133,9 @@ class ChildCompleted(Event):
 class ChildFailed(Event):
     """A child ended without a result.
 
-    `kind` is one of "failed", "cancelled" and "terminated", or "refused": it never began, as
-    another run with its id was open; `run` is 0 then.
+    `kind` is one of "failed", "cancelled" and "terminated"; or "refused": it never began, as
+    another run with its id was open; `run` is 0 then; or "completed": its result was shredded
+    before this run had it.
     """
 
     child: int
@@ -201,7 +203,8 @@ class ExternalFailed(Event):
     """What another run was to be told did not reach it, or it ended without a result.
 
     `kind` is one of "not_found", "closed", "rejected" (its signals are declared, and this is none
-    of them), or how the run ended: "failed", "cancelled", "terminated".
+    of them), or how the run ended: "failed", "cancelled", "terminated", or "completed" where its
+    result was shredded before this run had it.
     """
 
     external: int

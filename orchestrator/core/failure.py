@@ -6,12 +6,14 @@ Invariant F1: a `Failure` is plain JSON, bounded in every part, and holds no loc
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from orchestrator.core.limits import (
     FAILURE_CAUSES_MAX,
     FAILURE_MESSAGE_CHARS_MAX,
     FAILURE_TRACEBACK_CHARS_MAX,
     INLINE_BYTES_MAX,
+    NAME_CHARS_MAX,
 )
 from orchestrator.core.values import Json, canonical
 
@@ -54,23 +56,40 @@ class Failure:
         return data
 
     def bounded(self) -> "Failure":
-        """Return the failure without details that are too large for a history (F1)."""
+        """Return the failure with all of its parts, and its causes, within their bounds (F1)."""
+        return self._bounded(FAILURE_CAUSES_MAX)
+
+    def _bounded(self, depth: int) -> "Failure":
         size = 0 if self.details is None else len(canonical(self.details))
-        if size <= INLINE_BYTES_MAX:
-            return self
-        note = f"{self.message} (details of {size} bytes left out)"
-        return replace(self, details=None, message=note)
+        note = f" (details of {size} bytes left out)" if size > INLINE_BYTES_MAX else ""
+        return replace(
+            self,
+            type=self.type[:NAME_CHARS_MAX],
+            message=self.message[:FAILURE_MESSAGE_CHARS_MAX] + note,
+            details=None if note else self.details,
+            traceback=self.traceback[-FAILURE_TRACEBACK_CHARS_MAX:],
+            cause=self.cause._bounded(depth - 1) if self.cause and depth > 0 else None,
+        )
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> "Failure":
         """Return the failure in `data`, an object as `as_json` writes it.
 
         Raises:
-            TypeError: A part that is unknown, or missing.
+            TypeError: A part that is unknown, missing, or of another type.
         """
-        parts = dict(data)
+        parts: dict[str, Any] = dict(data)
         cause = parts.pop("cause", None)
-        return cls(**parts, cause=cls.from_json(cause) if cause else None)  # type: ignore[arg-type]
+        if cause is not None and not isinstance(cause, dict):
+            raise TypeError("cause: an object is wanted")
+        found = cls(**parts, cause=cls.from_json(cause) if cause else None)
+        texts = (found.type, found.message, found.traceback)
+        delay_ms = found.next_retry_delay_ms
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("type, message and traceback are text")
+        if delay_ms is not None and type(delay_ms) is not int:
+            raise TypeError("next_retry_delay_ms: a whole number is wanted")
+        return found
 
 
 def failure_of(error: BaseException, *, depth: int = FAILURE_CAUSES_MAX) -> Failure:
@@ -80,7 +99,7 @@ def failure_of(error: BaseException, *, depth: int = FAILURE_CAUSES_MAX) -> Fail
     declared = getattr(error, "type", None)
     frames = "".join(traceback.format_tb(error.__traceback__))
     return Failure(
-        type=declared if isinstance(declared, str) else type(error).__name__,
+        type=(declared if isinstance(declared, str) else type(error).__name__)[:NAME_CHARS_MAX],
         message=str(error)[:FAILURE_MESSAGE_CHARS_MAX],
         non_retryable=bool(getattr(error, "non_retryable", False)),
         next_retry_delay_ms=None if delay is None else max(0, round(delay.total_seconds() * 1000)),

@@ -38,7 +38,9 @@ class StepEntry:
     `state` is SCHEDULED while an attempt is on its way or running (only the store knows which),
     BACKOFF between two attempts, PARKED while a person is asked.  `has_maybe_run` is True once an
     attempt ended in a way that leaves its effect open.  While it `is_paused` no attempt is sent.
-    `attempts_forgiven` are those that the retry policy no longer counts.
+    `attempts_forgiven` are those that the retry policy no longer counts.  From
+    `scheduled_at_ms`, moved by the time for which a history stood still (DL3), its
+    `schedule_to_close` counts.
     """
 
     scheduled: e.StepScheduled
@@ -95,9 +97,10 @@ class Ledger:
     children: dict[int, ChildEntry] = field(default_factory=dict)
     #: Ids of signals, oldest first: a dict for its order.
     signal_ids: dict[str, None] = field(default_factory=dict)
-    #: Digests of ids of signals that earlier runs of the chain have taken.
+    #: Digests of ids of signals and updates that earlier runs of the chain have taken.
     seen: set[str] = field(default_factory=set)
-    update_ids: set[str] = field(default_factory=set)
+    #: Ids of updates, oldest first.
+    update_ids: dict[str, None] = field(default_factory=dict)
     #: Updates that were received and have no outcome yet, oldest first.
     updates: dict[str, e.UpdateReceived] = field(default_factory=dict)
     #: What was asked of other runs and is not answered yet.
@@ -240,7 +243,7 @@ class Ledger:
             case e.SignalReceived() | e.SignalRejected():
                 self.signal_ids[event.signal_id] = None
             case e.UpdateReceived():
-                self.update_ids.add(event.update_id)
+                self.update_ids[event.update_id] = None
                 self.updates[event.update_id] = event
             case e.UpdateRejected() | e.UpdateCompleted() | e.UpdateFailed():
                 self.updates.pop(event.update_id, None)
@@ -329,6 +332,8 @@ class Ledger:
             watchers=event.watchers,
             parent=event.parent,
         )
+        for entry in self.steps.values():
+            entry.scheduled_at_ms += event.stood_still_ms
         self.seen, self.watchers = set(event.seen), [*event.watchers]
         self.request_ids.add(event.request_id)
         self.copied.append((self.last_step, f"{event.id}.{event.run}"))

@@ -13,6 +13,14 @@ PARTITIONS_DEFAULT = 16
 WORKFLOW_ID_CHARS_MAX = 200
 #: Input, signal payload or published state as JSON.  Larger data goes to a blob or an own store.
 PAYLOAD_BYTES_MAX = 256 * 1024
+#: Lists and objects inside each other: whoever reads or writes a value stays far from the depth at
+#: which Python gives up.
+JSON_DEPTH_MAX = 200
+#: Names of signals, updates and queries, types of failures, and the ids that senders give: each
+#: stands in events and in lines for people.
+NAME_CHARS_MAX = 400
+#: Why somebody cancels, pauses or decides, and who it was.
+REASON_CHARS_MAX = 4_000
 #: A step's arguments or result up to this size lie in the history, larger ones in the blob store.
 INLINE_BYTES_MAX = 64 * 1024
 #: A larger result fails the step: memory of worker and orchestrator holds it whole.
@@ -63,8 +71,9 @@ HISTORY_EVENTS_UNWINDING = 10_000
 HISTORY_EVENTS_SUGGESTED = 4_000
 #: Events from which an orchestrator warns, once for each history.
 HISTORY_EVENTS_WARNED = 10_000
-#: Signals remembered over the end of a run, so that one sent again is known: a thousand a second
-#: for as long as a client waits for an answer before it repeats.  Each takes 19 bytes of a start.
+#: Signals and updates remembered over the end of a run, so that one sent again is known: a thousand
+#: a second for as long as a client waits for an answer before it repeats.  Each takes 19 bytes of a
+#: start.
 CARRIED_SIGNAL_IDS_MAX = 5_000
 #: What nobody has taken goes over with a start, which is one argument of one script: some hundred
 #: thousand ordinary signals.  With more the run is parked, and they stay in its history.

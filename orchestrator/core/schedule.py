@@ -4,7 +4,8 @@ SC1  It is a run like any other: what it decided is in its history, and a takeov
 SC2  Its instants are computed by the engine and recorded (see `ScheduleTimesComputed`); its own
      code only compares them with the clock.
 SC3  A start is a child's: ordered once, in the commit that notes the instant, under an id that
-     follows from the instant.  A run is left alone when its schedule ends.
+     follows from the instant.  A trigger takes the next millisecond that no run has which is open
+     or waits.  A run is left alone when its schedule ends.
 SC4  An instant leads to a start, waits in the buffer, or is counted: as missed (older than the
      catch-up window), as skipped (another run is open) or as dropped (the buffer is full).
 SC5  Before its history grows long it goes on as new, between two requests for instants: what it
@@ -27,6 +28,7 @@ from orchestrator.core.errors import ExternalWorkflowError
 from orchestrator.core.events import ChildFailed
 from orchestrator.core.execution import Execution
 from orchestrator.core.external_handle import external
+from orchestrator.core.flags import TOLD_APART
 from orchestrator.core.ids import SCHEDULE_TYPE as SCHEDULE_TYPE
 from orchestrator.core.limits import HISTORY_EVENTS_SUGGESTED, SCHEDULE_BUFFER_MAX
 from orchestrator.core.signals import on_signal
@@ -190,18 +192,33 @@ class _Scheduler:
         else:
             self._buffer.append([at_ms, overlap])
 
+    def _id_at(self, at_ms: int) -> str:
+        return f"{self._config['action'].get('id') or self._id}-{stamp(at_ms)}"
+
+    @property
+    def _is_telling_apart(self) -> bool:
+        return TOLD_APART in self._execution.flags
+
+    def _trigger_ms(self) -> int:
+        """Return the instant of a trigger (SC3)."""
+        at_ms, waiting = self._now_ms, {at for at, _ in self._buffer}
+        while self._is_telling_apart and (at_ms in waiting or self._id_at(at_ms) in self._open):
+            at_ms += 1
+        return at_ms
+
     def _start(self, at_ms: int) -> None:
         action = self._config["action"]
         order = ChildOrder(
             workflow=action["workflow"],
-            id=f"{action.get('id') or self._id}-{stamp(at_ms)}",
+            id=self._id_at(at_ms),
             args=action.get("args") or [],
             kwargs=action.get("kwargs") or {},
             parent_close_policy="abandon",
             scheduled={"schedule": self._id, "at_ms": at_ms},
         )
         child = self._execution.order_child(order, self._id)
-        self._open[child.id] = child
+        if not (self._is_telling_apart and child.id in self._open):
+            self._open[child.id] = child  # Else it is refused, and the one before is open.
         self._counts["actions"] += 1
         recent = [*self._state["recent"], {"id": child.id, "at_ms": at_ms, "status": "running"}]
         self._state["recent"] = recent[-_RECENT_MAX:]
@@ -215,7 +232,8 @@ class _Scheduler:
     async def _follow(self, child: Child) -> None:
         await asyncio.shield(child.future)
         failed = isinstance(child.outcome, ChildFailed)
-        self._ended(child.id, child.outcome.kind if failed else "completed")  # type: ignore[union-attr]
+        status = child.outcome.kind if failed else "completed"  # type: ignore[union-attr]
+        self._ended(child.id, status, child)
 
     async def _ask_to_stop(self, run_id: str, overlap: str) -> None:
         # One that has ended meanwhile needs no asking.
@@ -230,11 +248,17 @@ class _Scheduler:
         else:
             self._ended(run_id, "completed")
 
-    def _ended(self, run_id: str, status: str) -> None:
-        self._open.pop(run_id, None)
-        for each in self._state["recent"]:
-            if each["id"] == run_id and each["status"] == "running":
-                each["status"] = status
+    def _ended(self, run_id: str, status: str, child: Child | None = None) -> None:
+        recent = self._state["recent"]
+        ended = [one for one in recent if one["id"] == run_id and one["status"] == "running"]
+        if not self._is_telling_apart:
+            self._open.pop(run_id, None)
+        else:
+            if self._open.get(run_id) is child:
+                self._open.pop(run_id, None)
+            ended = ended[-1:] if status == "refused" else ended[:1]
+        for each in ended:
+            each["status"] = status
         if status == "refused":
             self._counts["refused"] += 1
         if status == "failed" and self._config["pause_on_failure"]:
@@ -256,7 +280,7 @@ class _Scheduler:
                     self._cursor_ms = self._now_ms
                 self._config.update(paused=False, note=command["note"])
             case "trigger":
-                self._act(self._now_ms, command["overlap"] or self._config["overlap"])
+                self._act(self._trigger_ms(), command["overlap"] or self._config["overlap"])
             case "backfill":
                 self._backfills.append(command)
             case "update":

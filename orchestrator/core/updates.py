@@ -166,8 +166,10 @@ class Updates:
             return
         handler = self._handlers.get(event.update, self._handlers.get(None))
         if handler is None:
-            known = ", ".join(sorted(name for name in self._handlers if name)) or "none"
-            self.reject(event, f"there is no update {event.update!r} here; known: {known}")
+            known = ", ".join(sorted(name for name in self._handlers if name))
+            # An update may arrive with the start: the code has then run to its first await.
+            late = "none; handlers that are to take the first ones belong before the first await"
+            self.reject(event, f"there is no update {event.update!r} here; known: {known or late}")
             return
         try:
             values = handler.values(event.update, event.args, self._host.definition)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from orchestrator.core import events as e
 from orchestrator.core.failure import Failure
 from orchestrator.core.ledger import StepEntry
+from orchestrator.core.names import reason_in
 from orchestrator.core.states import StepState
 from orchestrator.core.values import Json, loads
 from orchestrator.engine import pausing
@@ -27,23 +28,23 @@ class Attempts:
     def decide(self, body: Mapping[str, Json]) -> None:
         """A person decides about a step: step, decision, reason, by, and for which run."""
         step, decision = body.get("step"), str(body.get("decision"))
-        run = body.get("for_run", self._turn.key.run)
+        run, request_id = body.get("for_run", self._turn.key.run), str(body.get("request_id") or "")
         if run != self._turn.key.run:
             # The run went on meanwhile: the step of this number is another one here.
-            self._turn.reject("decision", f"it is about step {step} of run {run}, which has ended")
+            ended = f"it is about step {step} of run {run}, which has ended"
+            self._turn.reject("decision", ended, request_id)
             return
         if decision in pausing.DECISIONS:
             pausing.decide(self._turn, body, self._send)
             return
-        reason, by = str(body.get("reason") or ""), str(body.get("by") or "")
+        reason, by = reason_in(body.get("reason")), reason_in(body.get("by"))
         entry = self._turn.ledger.steps.get(step) if isinstance(step, int) else None
         if entry is None or entry.state is not StepState.PARKED:
-            self._turn.reject("decision", f"step {step} is not parked")
+            self._turn.reject("decision", f"step {step} is not parked", request_id)
             return
         if decision not in ("retry", "skip", "done") or not (reason or decision == "retry"):
-            self._turn.reject(
-                "decision", f"{decision!r}: retry, or skip or done with a reason, is wanted"
-            )
+            wanted = f"{decision!r}: retry, or skip or done with a reason, is wanted"
+            self._turn.reject("decision", wanted, request_id)
             return
         attempt = entry.attempt + (decision == "retry")
         number = entry.scheduled.step
@@ -254,10 +255,23 @@ class Attempts:
     def schedule(self, entry: StepEntry) -> None:
         """Put a step that was just recorded on its way."""
         self._send(entry)
+        self._set_close(entry, self._turn.at_ms)
+
+    def resume(self, entry: StepEntry) -> None:
+        """Put a step that a copied history left outstanding on its way, as far as it still is."""
+        draft = self._turn.draft
+        if entry.state is StepState.SCHEDULED:
+            self._send(entry)
+        elif entry.state is StepState.BACKOFF:
+            timer = draft.timer(TimerKind.RETRY, entry.scheduled.step, entry.attempt)
+            draft.set_timer(timer, self._turn.at_ms)
+        self._set_close(entry, entry.scheduled_at_ms)
+
+    def _set_close(self, entry: StepEntry, since_ms: int) -> None:
         limit_ms = entry.options.schedule_to_close_ms
         if limit_ms:
             timer = self._turn.draft.timer(TimerKind.SCHEDULE_TO_CLOSE, entry.scheduled.step)
-            self._turn.draft.set_timer(timer, self._turn.at_ms + limit_ms)
+            self._turn.draft.set_timer(timer, since_ms + limit_ms)
 
     def cancel(self, step: int) -> None:
         """The workflow no longer wants a step; what becomes of it follows as an input."""

@@ -2,11 +2,11 @@
 
 CN1  The old run's end and the new run's start are one commit; there is no instant between them.
 CN2  What arrived and was not taken goes over in its order, and comes before all that arrives later.
-CN3  A signal that the chain has taken lately is known again, whichever run it reaches.
+CN3  A signal or an update that the chain has taken lately is known again, whichever run it
+     reaches.  Updates behind the cut of a reset are not: what they did is not in the run either.
 CN4  Mail for a run that was continued is mail for the run that goes on (`Forwarding`).
 """
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -19,6 +19,7 @@ from orchestrator.core.last_ends import LastEnds
 from orchestrator.core.limits import CARRIED_BYTES_MAX, CARRIED_SIGNAL_IDS_MAX, EVENT_BYTES_MAX
 from orchestrator.core.resetting import Origin, start_of
 from orchestrator.core.run_retry import with_next_attempt
+from orchestrator.core.seen import signal_digest, update_digest
 from orchestrator.core.values import Json, canonical
 from orchestrator.engine.endings import handed_on
 from orchestrator.engine.turn import Turn
@@ -29,11 +30,6 @@ _REMEMBERED_MAX = 10_000
 #: Inputs that the next run gets where the old one's code had no chance to see them.
 _GO_OVER = (SignalReceived, e.CancelRequested, e.TerminateRequested)
 _FOLLOWS = frozenset({Kind.SIGNAL, Kind.UPDATE, Kind.CANCEL, Kind.TERMINATE, Kind.WATCH})
-
-
-def signal_digest(signal_id: str) -> str:
-    """Return what a chain remembers of a signal's id: 64 bits of its SHA-256, in hex."""
-    return hashlib.sha256(signal_id.encode()).hexdigest()[:16]
 
 
 def going_over(turn: Turn, execution: Execution) -> list[e.Input]:
@@ -86,6 +82,8 @@ def _open_next(
     first_run = started.first_run or key.run
     carried = {event.signal_id for event in over if isinstance(event, SignalReceived)}
     taken = [signal_digest(one) for one in turn.ledger.signal_ids if one not in carried]
+    if "origin" not in begins:
+        taken += [update_digest(one) for one in turn.ledger.update_ids]
     body: dict[str, Json] = {
         "request_id": f"{key}.next",
         "continued_from": key.run,

@@ -11,9 +11,9 @@ from orchestrator.core import events as e
 from orchestrator.core.failure import Failure
 from orchestrator.core.values import Json
 from orchestrator.engine.endings import handed_on
-from orchestrator.engine.references import own
+from orchestrator.engine.results import handed_over, taken_over
 from orchestrator.engine.turn import Turn
-from orchestrator.store.ports import Kind, Letter
+from orchestrator.store.ports import Kind, Letter, RunKey
 
 #: What a parent's end does to a child, by the child's policy.
 _STOPS = {"terminate": Kind.TERMINATE, "request_cancel": Kind.CANCEL}
@@ -84,7 +84,10 @@ class Children:
             "run": self._turn.key.run,
             "status": status,
         }
-        body |= {"result": result} if failure is None else {"failure": failure.as_json()}
+        if failure is None:
+            body |= handed_over(result, self._turn.tools.blobs)
+        else:
+            body["failure"] = failure.as_json()
         workflow_id, run = str(parent["workflow"]), int(str(parent["run"]))
         self._turn.draft.letters.append(
             Letter(kind=Kind.CHILD, workflow_id=workflow_id, run=run, body=body)
@@ -97,25 +100,26 @@ class Children:
             return  # The same end again, or a beginning after it: it has its event.
         assert isinstance(number, int)
         assert isinstance(run, int)
-        at_ms = self._turn.at_ms
         if body.get("status") == STARTED:
             if not self._turn.ledger.children[number].run:  # Else it has its event.
+                at_ms = self._turn.at_ms
                 self._turn.inputs.append(e.ChildStarted(at_ms=at_ms, child=number, run=run))
-        elif isinstance(failure, dict):
-            self._turn.inputs.append(
-                e.ChildFailed(
-                    at_ms=at_ms,
-                    child=number,
-                    run=run,
-                    kind=str(body.get("status")),
-                    failure=Failure.from_json(failure),
-                )
-            )
         else:
-            result = own(body.get("result"), self._turn.tools.blobs)
-            self._turn.inputs.append(
-                e.ChildCompleted(at_ms=at_ms, child=number, run=run, result=result)
-            )
+            told = Failure.from_json(failure) if isinstance(failure, dict) else None
+            self._turn.inputs.append(self._end(body, number, run, told))
+
+    def _end(
+        self, body: Mapping[str, Json], child: int, run: int, failure: Failure | None
+    ) -> e.ChildCompleted | e.ChildFailed:
+        turn = self._turn
+        result: Json | Failure = failure
+        if failure is None:
+            ended = RunKey(workflow_id=turn.ledger.children[child].scheduled.id, run=run)
+            result = taken_over(body, ended, turn.tools.blobs, turn.tools.read_history)
+        if isinstance(result, Failure):
+            kind = str(body.get("status"))
+            return e.ChildFailed(at_ms=turn.at_ms, child=child, run=run, kind=kind, failure=result)
+        return e.ChildCompleted(at_ms=turn.at_ms, child=child, run=run, result=result)
 
     def _stop(
         self,

@@ -12,6 +12,8 @@ DY4  A run that is cancelled or terminated before it began is withdrawn: its his
 DY5  The time from which a delay counts is when the store accepted the start.
 DY6  The next attempt of a run that failed (`core.run_retry`) waits in the same way: its START lies
      in the row from the beginning.
+DY7  The commit that begins a run removes its START timer, whatever began it; what such a timer has
+     left behind of a run that has ended vanishes.
 """
 
 from collections.abc import Sequence
@@ -49,7 +51,8 @@ def arrivals_of_unbegun(
         if start is None:
             return [*arrivals]
         if not start.body.get("start_delay_ms"):
-            return [start, *arrivals]  # It continues another one (CN1).
+            run.draft.remove_timer(run.draft.timer(TimerKind.START, 0))
+            return [start, *arrivals]  # It continues another one (CN1), sooner than its timer.
     begins_at_ms = int(row["started_at_ms"]) + int(str(start.body["start_delay_ms"]))
     if now_ms >= begins_at_ms or any(map(_begins, arrivals)):
         return _begin(run, start, arrivals)

@@ -200,14 +200,19 @@ class Draft:
         self.stop_attempt(entry)
         if entry.options.schedule_to_close_ms:
             self.remove_timer(self.timer(TimerKind.SCHEDULE_TO_CLOSE, step))
-        self.steps_sent.pop(step, None)
+        self._take_back(step)
         self.steps_settled.append(self.attempt_key(step, entry.attempt))
 
     def rest(self, entry: StepEntry) -> None:
         """Leave the step without a current attempt: it waits for a back-off or for a person."""
         self.stop_attempt(entry)
-        self.steps_sent.pop(entry.scheduled.step, None)
+        self._take_back(entry.scheduled.step)
         self.steps_resting.append(entry.scheduled.step)
+
+    def _take_back(self, step: int) -> None:
+        """Undo `send` within its commit: a worker finds no row, and nothing runs here."""
+        self.steps_sent.pop(step, None)
+        self.local_sent = [sent for sent in self.local_sent if sent[0].key.step != step]
 
     def close(self, at_ms: int) -> None:
         """End the run, before its ending is appended: nothing of it stays outstanding."""
@@ -219,6 +224,9 @@ class Draft:
             self.remove_timer(self.timer(TimerKind.SLEEP, number))
         if self.ledger.started is not None and deadline_of(self.ledger.started) is not None:
             self.remove_timer(self.timer(TimerKind.RUN_TIMEOUT, 0))
+        if self.ledger.started is not None and self.ledger.started.continued_from:
+            # Older orchestrators have left it behind where mail began the run before it was due.
+            self.remove_timer(self.timer(TimerKind.START, 0))
         self.closed_at_ms = at_ms
 
     def commit(self) -> Commit:
@@ -249,12 +257,16 @@ class Draft:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to commit; inbox entries may still have to go."""
+        """Whether there is nothing to commit; inbox entries and timers may still have to go."""
         return not (
             self.events
             or self.timers_set
-            or self.timers_removed
-            or self.given_up
+            or ((self.timers_removed or self.given_up) and self._is_of_open_run)
             or self.fields
             or self.letters
         )
+
+    @property
+    def _is_of_open_run(self) -> bool:
+        # The row of a run that has ended, or whose history is gone, may be that of a later run.
+        return self.ledger.started is not None and not self.ledger.is_closed

@@ -19,7 +19,13 @@ from orchestrator.core.failure import Failure
 from orchestrator.core.run_retry import goes_on
 from orchestrator.core.values import Json, loads
 from orchestrator.engine.endings import outcome_of
-from orchestrator.engine.references import own
+from orchestrator.engine.ports import BlobStore
+from orchestrator.engine.results import (
+    handed_over,
+    is_sealed_end,
+    sealed_result,
+    taken_over,
+)
 from orchestrator.engine.turn import Turn
 from orchestrator.store.ports import (
     ClientStore,
@@ -71,10 +77,25 @@ _TYPES = {
 }
 
 
-def end_of(run: int, ending: e.Event) -> dict[str, Json]:
-    """Return an answer that says how a run ended."""
+def end_of(run: int, ending: e.Event, blobs: BlobStore) -> dict[str, Json]:
+    """Return, for one who watches, how a run ends.
+
+    Raises:
+        StoreUnavailable: See `results.handed_over`.
+    """
     result, failure = outcome_of(ending)
     told: dict[str, Json] = {"run": run, "status": _ENDS[type(ending)]}
+    return told | (
+        handed_over(result, blobs) if failure is None else {"failure": failure.as_json()}
+    )
+
+
+def end_known(key: RunKey, ending: e.Event, history: list[StoredEvent]) -> dict[str, Json]:
+    """Return an answer that says how a run has ended; what was shredded is no result."""
+    result, failure = outcome_of(ending)
+    if failure is None and is_sealed_end(history):
+        failure = sealed_result(key)
+    told: dict[str, Json] = {"run": key.run, "status": _ENDS[type(ending)]}
     return told | ({"result": result} if failure is None else {"failure": failure.as_json()})
 
 
@@ -113,18 +134,23 @@ class Externals:
         if number not in self._turn.ledger.externals:
             return  # Answered already (EN2).
         assert isinstance(number, int)
-        run = int(str(body.get("run")))
-        event: e.Input
+        run, tools = int(str(body.get("run"))), self._turn.tools
+        asked = self._turn.ledger.externals[number]
+        result: Json | Failure
         if isinstance(failure, dict):
+            result = Failure.from_json(failure)
+        elif not isinstance(asked, e.ExternalResultAwaited):
+            result = None
+        else:
+            ended = RunKey(workflow_id=asked.id, run=run)
+            result = taken_over(body, ended, tools.blobs, tools.read_history)
+        event: e.Input
+        if isinstance(result, Failure):
+            kind = str(body.get("status"))
             event = e.ExternalFailed(
-                at_ms=at_ms,
-                external=number,
-                run=run,
-                kind=str(body.get("status")),
-                failure=Failure.from_json(failure),
+                at_ms=at_ms, external=number, run=run, kind=kind, failure=result
             )
         else:
-            result = own(body.get("result"), self._turn.tools.blobs)
             event = e.ExternalCompleted(at_ms=at_ms, external=number, run=run, result=result)
         self._turn.inputs.append(event)
 
@@ -147,8 +173,9 @@ class Externals:
 
     def tell_watchers(self, ending: e.Event) -> None:
         """Tell those who wait how this run ended, in the commit that ends it."""
-        told = end_of(self._turn.key.run, ending)
+        run, blobs = self._turn.key.run, self._turn.tools.blobs
         for watcher in self._turn.ledger.watchers:
+            told = end_of(run, ending, blobs)  # Each keeps a copy of its own.
             self._turn.draft.letters.append(answer_to(watcher, told))
 
     def too_late(self, kind: Kind, body: Mapping[str, Json]) -> Letter | None:
@@ -157,7 +184,7 @@ class Externals:
         if not asker:
             return None
         if kind is Kind.WATCH and _ends(ending):
-            return answer_to(asker, end_of(key.run, ending))
+            return answer_to(asker, end_known(key, ending, self._turn.tools.read_history(key)))
         return answer_to(asker, _closed(key))
 
 
@@ -174,10 +201,11 @@ def answer_undelivered(store: Store, letter: Letter, posted: Posted) -> Letter |
         which = f"run {letter.run} of {workflow_id}" if letter.run else workflow_id
         return answer_to(asker, refusal(0, "not_found", f"there is no {which} in this namespace"))
     key = RunKey(workflow_id=workflow_id, run=posted.run)
-    events = [_event(stored) for stored in store.read_history(key)]
+    history = store.read_history(key)
+    events = [_event(stored) for stored in history]
     ending = events[-1] if events else None
     if letter.kind is Kind.WATCH and _ends(ending):
-        return answer_to(asker, end_of(key.run, ending))
+        return answer_to(asker, end_known(key, ending, history))
     if any(_is_of(event, letter.body) for event in events):
         # EN1: 1. delivered, recorded and answered; 2. a crash before the letter was removed;
         # 3. the run ended.

@@ -9,11 +9,13 @@ from orchestrator.core import events as e
 from orchestrator.core.deadlines import timeouts_in
 from orchestrator.core.flags import FLAGS
 from orchestrator.core.last_ends import last_ends_in
+from orchestrator.core.names import reason_in, why_no_name
 from orchestrator.core.own_signals import why_refused
 from orchestrator.core.run_retry import attempt_in
+from orchestrator.core.seen import is_taken
 from orchestrator.core.values import Json
 from orchestrator.core.versions import to_start
-from orchestrator.engine.chains import carried_in, signal_digest
+from orchestrator.engine.chains import carried_in
 from orchestrator.engine.children import parent_in
 from orchestrator.engine.deadlines import set_deadline
 from orchestrator.engine.externals import Externals
@@ -21,6 +23,10 @@ from orchestrator.engine.turn import Turn
 from orchestrator.engine.visible import fields_of_started
 
 _SEED = re.compile("[0-9a-f]{1,32}")
+
+
+class Malformed(ValueError):
+    """A start that nobody's client wrote."""
 
 
 class Mail:
@@ -41,8 +47,8 @@ class Mail:
         version = definition.version if definition else named or ""
         args, kwargs = body.get("args") or [], body.get("kwargs") or {}
         scheduled = body.get("scheduled")
-        assert isinstance(args, list)
-        assert isinstance(kwargs, dict)
+        if not isinstance(args, list) or not isinstance(kwargs, dict):
+            raise Malformed("a start has a list of args and an object of kwargs")
         at_ms = self._turn.at_ms
         started = e.RunStarted(
             at_ms=at_ms,
@@ -88,12 +94,10 @@ class Mail:
 
     def signal(self, body: Mapping[str, Json]) -> None:
         """A signal: signal, signal_id, payload; or rejected, with what was wrong at the door."""
-        name, signal_id = str(body.get("signal")), body.get("signal_id")
-        if not isinstance(signal_id, str) or not signal_id:
-            self._turn.reject("signal", f"{name!r} came without a signal_id")
+        name, signal_id = self._named("signal", body)
+        if not name:
             return
-        ledger = self._turn.ledger
-        if signal_id in ledger.signal_ids or signal_digest(signal_id) in ledger.seen:
+        if is_taken(self._turn.ledger, body):
             return  # The same signal again: it has its event, here or earlier in the chain.
         payload = body.get("payload")
         reason = self._why_refused(name, payload, body.get("rejected"))
@@ -113,10 +117,9 @@ class Mail:
 
     def update(self, body: Mapping[str, Json]) -> None:
         """An update: update, update_id, args."""
-        name, update_id, args = str(body.get("update")), body.get("update_id"), body.get("args")
-        if not isinstance(update_id, str) or not update_id:
-            self._turn.reject("update", f"{name!r} came without an update_id")
-        elif update_id not in self._turn.ledger.update_ids:  # Else it has its event.
+        args = body.get("args")
+        name, update_id = self._named("update", body)
+        if name and not is_taken(self._turn.ledger, body):  # Else it has its event.
             self._turn.inputs.append(
                 e.UpdateReceived(
                     at_ms=self._turn.at_ms,
@@ -125,6 +128,17 @@ class Mail:
                     args=args if isinstance(args, list) else [],
                 )
             )
+
+    def _named(self, what: str, body: Mapping[str, Json]) -> tuple[str, str]:
+        """Return a message's name and id; two empty ones where it is refused for want of them."""
+        name, message_id = body.get(what), body.get(f"{what}_id")
+        problem = why_no_name(name)
+        if not problem and (problem := why_no_name(message_id)):
+            problem = f"its {what}_id: {problem}"
+        if problem:
+            self._turn.reject(what, problem)
+            return "", ""
+        return str(name), str(message_id)
 
     def _why_refused(self, name: str, payload: Json, rejected: Json) -> str:
         if rejected:
@@ -146,7 +160,7 @@ class Mail:
 
     def cancel(self, body: Mapping[str, Json]) -> None:
         """Somebody asks the run to stop: reason, request_id."""
-        reason, request_id = str(body.get("reason") or ""), str(body.get("request_id") or "")
+        reason, request_id = reason_in(body.get("reason")), reason_in(body.get("request_id"))
         if self._is_new("cancel", body, request_id, asked=self._turn.ledger.is_cancel_requested):
             at_ms = self._turn.at_ms
             event = e.CancelRequested(at_ms=at_ms, reason=reason, request_id=request_id)
@@ -154,7 +168,7 @@ class Mail:
 
     def terminate(self, body: Mapping[str, Json]) -> None:
         """Somebody ends the run: reason, request_id."""
-        reason, request_id = str(body.get("reason") or ""), str(body.get("request_id") or "")
+        reason, request_id = reason_in(body.get("reason")), reason_in(body.get("request_id"))
         if self._is_new(
             "terminate", body, request_id, asked=self._turn.ledger.is_terminate_requested
         ):

@@ -47,5 +47,8 @@ class Observer:
     def looked_up(self, *, is_in_memory: bool) -> None:
         """A run was wanted that has a history."""
 
+    def rested(self, count: int) -> None:
+        """So many runs could not be worked on when they were last tried; told each cycle."""
+
     def turned(self, *, runs: int, partitions: int, waited_ms: Sequence[int]) -> None:
         """A cycle is over: runs in memory, partitions owned, how long arrivals lay unread."""

@@ -5,14 +5,14 @@ C1  A cycle reads, decides, commits, and only then acts on what it committed; be
 C2  Nothing in a cycle waits for one run: a run that cannot be worked on rests for a moment, and the
     others go on.
 C3  What was read but not committed is read again: after any doubt the cursor goes back to the
-    start, since an inbox holds exactly what is not history yet.
+    start, since an inbox holds exactly what is not history yet.  Blocked runs, for which nothing
+    may ever arrive, are poked: when their partition is gained, and after any doubt.
 """
 
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from orchestrator.core.errors import StoreUnavailable
 from orchestrator.core.events import Event, decode
 from orchestrator.core.limits import (
     DUE_TAKE_MAX,
@@ -29,7 +29,8 @@ from orchestrator.engine.draft import Draft
 from orchestrator.engine.leases import Leases
 from orchestrator.engine.letters import LetterStore, deliver
 from orchestrator.engine.local_steps import StepsHere
-from orchestrator.engine.run import Arrival, LiveRun, Poke
+from orchestrator.engine.resting import Rests
+from orchestrator.engine.run import Arrival, LiveRun, Poke, UnfitEntry
 from orchestrator.engine.settings import EngineSettings
 from orchestrator.engine.turn import Tools
 from orchestrator.engine.work import Work
@@ -73,8 +74,12 @@ class Owner:
         #: Partitions whose leases it has acted upon, with the token of each.
         self._taken_over: dict[int, str] = {}
         self._resting: dict[RunKey, int] = {}
+        self._rests = Rests()
         self._doubted: set[RunKey] = set()
+        #: Runs that are to try again whether anything arrives for them or not.
         self._pokes: deque[RunKey] = deque()
+        #: Partitions whose blocked runs are to be poked.
+        self._unpoked: set[int] = set()
         self._forwarding = Forwarding()
         #: Partitions in which letters may lie that are not delivered.
         self._with_letters: set[int] = set()
@@ -98,11 +103,14 @@ class Owner:
             self._forget_runs(partition)
         gained = held.keys() - self._taken_over.keys()
         for partition in sorted(gained):
-            self._pokes.extend(self._store.list_blocked(partition))
+            self._unpoked.add(partition)
             self._cursors[partition] = _FROM_THE_START
             self._taken_over[partition] = held[partition]
             self._with_letters.add(partition)
             self._sweep_at_ms = 0
+        for partition in sorted(self._unpoked & held.keys()):
+            self._pokes.extend(self._store.list_blocked(partition))
+            self._unpoked.discard(partition)
         if gained or lost:
             logger.info("owns %d partitions: %s", len(held), " ".join(map(str, sorted(held))))
 
@@ -115,6 +123,7 @@ class Owner:
         self._cursors.pop(partition, None)
         self._taken_over.pop(partition, None)
         self.cache.drop_where(lambda run: run.partition == partition)
+        self._rests.drop_where(lambda key: self._partition_of(key.workflow_id) == partition)
 
     def drop_everything(self) -> None:
         """Forget all partitions and runs: the store may have lost its tail."""
@@ -126,8 +135,13 @@ class Owner:
         self._pokes.clear()
 
     def doubt(self) -> None:
-        """After a call without an answer: nothing in memory is sure (R1, C3)."""
+        """After a call without an answer: nothing in memory is sure (R1, C3).
+
+        The next call of `balance` looks for blocked runs again: a poke may have been taken in vain.
+        """
         self.cache.drop_where(lambda run: True)
+        self._pokes.clear()
+        self._unpoked.update(self._cursors)
         for partition in self._cursors:
             self._cursors[partition] = _FROM_THE_START
             self._with_letters.add(partition)
@@ -204,6 +218,7 @@ class Owner:
             partitions=len(self._cursors),
             waited_ms=[max(0, now_ms - int(id.partition("-")[0])) for id in news],
         )
+        self._tools.observer.rested(self._rests.count(now_ms))
 
     def _deliver(self) -> None:
         """Deliver the letters that commits have written (C1)."""
@@ -264,6 +279,7 @@ class Owner:
                 partition = self._partition_of(key.workflow_id)
                 if partition in self._cursors:
                     self._cursors[partition] = _FROM_THE_START
+                    self._pokes.append(key)  # One that it was given may be all that moves it.
                 self._sweep_at_ms = 0
 
     def _partition_of(self, workflow_id: str) -> int:
@@ -276,6 +292,7 @@ class Owner:
         waiting = deque(work.arrivals.items())
         while waiting and not is_stopping():
             count += self._commit(self._work_on(waiting, now_ms))
+            self._rests.tell(self._store, self._leases.tokens, self._partition_of, now_ms)
             self._deliver()
             # A cycle over many runs that have to be replayed takes longer than a lease lasts.
             self.keep()
@@ -300,23 +317,41 @@ class Owner:
                 if not run.has_begun:
                     arrivals = arrivals_of_unbegun(self._store, run, arrivals, now_ms)
                 run.take(arrivals, now_ms=now_ms)
-            except StoreUnavailable as error:
-                # A blob that is missing concerns one run; a store that is away ends the cycle
-                # at the next call of it.
-                logger.error("%s rests: %s", key, error)  # noqa: TRY400 - the reason is enough
-                self._rest(key, run, now_ms)
-            except Exception:
+            except UnfitEntry as error:
+                self._set_aside(run, error)
+            except Exception as error:  # noqa: BLE001 - told by `_rest`
                 # The process boundary of one run (C2).  Whatever it is, the log is untouched, and
-                # the others must go on.
-                logger.exception("%s rests: it could not be worked on", key)
-                self._rest(key, run, now_ms)
+                # the others must go on.  A blob that is missing concerns one run; a store that is
+                # away ends the cycle at the next call of it.
+                self._rest(key, run, now_ms, error)
             else:
+                self._rests.end(key)
                 runs.append(run)
         return runs
 
-    def _rest(self, key: RunKey, run: LiveRun | None, now_ms: int) -> None:
+    def _set_aside(self, run: LiveRun | None, unfit: UnfitEntry) -> None:
+        """Move what a run cannot take out of its way; all else that has arrived is read again."""
+        entry = unfit.entry
+        logger.error(
+            "%s %s: set aside: %s",
+            entry.workflow_id,
+            entry.kind.value,
+            unfit.reason,
+            exc_info=unfit.__cause__,
+        )
         if run is not None:
             run.close()
+            self._doubted.add(run.key)
+        partition = self._partition_of(entry.workflow_id)
+        token = self._leases.tokens.get(partition)
+        if token is not None:
+            self._store.set_aside(partition, token, entry.id, unfit.reason)
+        self._read_again(partition)
+
+    def _rest(self, key: RunKey, run: LiveRun | None, now_ms: int, error: Exception) -> None:
+        if run is not None:
+            run.close()
+        self._rests.add(key, error, now_ms)
         self._resting[key] = now_ms + _REST_MS
 
     def _load(self, key: RunKey, arrivals: list[Arrival]) -> LiveRun:
@@ -340,11 +375,12 @@ class Owner:
             if token is None:
                 run.close()
             elif run.draft.is_empty:
-                # Queries, repetitions, mail that came too late: nothing of it is history, and a
-                # commit would conflict where a later run of the id has taken over the row.
-                if run.draft.inbox_ids:
-                    self._store.discard(run.partition, token, run.draft.inbox_ids)
+                # Queries, repetitions, what came too late: nothing of it is history, and a commit
+                # would conflict where a later run of the id has taken over the row.
                 draft = run.draft
+                if draft.inbox_ids or draft.timers_removed or draft.given_up:
+                    gone = (draft.inbox_ids, list(draft.timers_removed), draft.given_up)
+                    self._store.discard(run.partition, token, *gone)
                 forwarded += run.was_cut_short
                 run.committed()
                 self._after(run, draft)
@@ -378,6 +414,7 @@ class Owner:
             return
         logger.info("%s: commit %s; read again", run.key, result.value if result else "unknown")
         self._with_letters.add(run.partition)  # It may have been carried out: then they lie there.
+        self._pokes.append(run.key)  # As for one that it took: nothing else may arrive for it.
         self._read_again(run.partition)
 
     def _read_again(self, partition: int) -> None:

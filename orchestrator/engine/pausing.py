@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from orchestrator.core import events as e
 from orchestrator.core.ledger import StepEntry
+from orchestrator.core.names import reason_in
 from orchestrator.core.states import StepState
 from orchestrator.core.values import Json
 from orchestrator.engine.turn import Turn
@@ -30,20 +31,22 @@ Send = Callable[[StepEntry], None]
 def decide(turn: Turn, body: Mapping[str, Json], send: Send) -> None:
     """Carry out a decision: step, decision, reason, by; `send` puts an attempt on its way."""
     step, decision = body.get("step"), str(body.get("decision"))
+    request_id = str(body.get("request_id") or "")
     entry = turn.ledger.steps.get(step) if isinstance(step, int) else None
     if entry is None:
-        turn.reject("decision", f"{decision}: step {step} is not outstanding")
+        turn.reject("decision", f"{decision}: step {step} is not outstanding", request_id)
         return
     if entry.state is StepState.PARKED:
-        turn.reject("decision", f"{decision}: step {step} is parked; retry, skip or done is wanted")
+        reason = f"{decision}: step {step} is parked; retry, skip or done is wanted"
+        turn.reject("decision", reason, request_id)
         return
     if entry.is_paused and decision == "pause":
-        turn.reject("decision", f"step {step} is paused already")
+        turn.reject("decision", f"step {step} is paused already", request_id)
         return
     if not entry.is_paused and decision == "unpause":
-        turn.reject("decision", f"step {step} is not paused")
+        turn.reject("decision", f"step {step} is not paused", request_id)
         return
-    reason, by = str(body.get("reason") or ""), str(body.get("by") or "")
+    reason, by = reason_in(body.get("reason")), reason_in(body.get("by"))
     turn.draft.record(
         _EVENTS[decision](
             at_ms=turn.at_ms,

@@ -74,7 +74,7 @@ class BlobStore(Protocol):
         """Return the value of `ref`, verified against its digest.
 
         Raises:
-            StoreUnavailable: It is missing, unreadable or corrupt.
+            BlobUnavailable: It is missing, unreadable or corrupt.
         """
         ...
 

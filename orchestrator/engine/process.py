@@ -152,13 +152,19 @@ class Engine:
         while not stop.is_set():
             try:
                 self._turn(stop)
-                back_off_s = _BACK_OFF_S
             except StoreUnavailable as error:
                 logger.warning("%s; trying again", error)
-                self._owner.doubt()
-                self._server_id = ""
-                stop.wait(back_off_s)
-                back_off_s = min(_BACK_OFF_S_MAX, back_off_s * 2)
+            except Exception:
+                # The boundary of the process: whatever somebody wrote where we read, the next
+                # orchestrator would read it too.
+                logger.exception("orchestrator %s: this turn failed; trying again", self.owner_id)
+            else:
+                back_off_s = _BACK_OFF_S
+                continue
+            self._owner.doubt()
+            self._server_id = ""
+            stop.wait(back_off_s)
+            back_off_s = min(_BACK_OFF_S_MAX, back_off_s * 2)
         self._hand_over()
 
     def _turn(self, stop: threading.Event) -> None:

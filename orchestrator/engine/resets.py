@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from orchestrator.core import events as e
 from orchestrator.core.errors import ResetRefused
+from orchestrator.core.names import reason_in
 from orchestrator.core.resetting import Cut, Origin, changed, check, cut_at, start_of
 from orchestrator.core.states import StepState
 from orchestrator.core.values import Json, loads
@@ -85,8 +86,8 @@ class Resets:
             head=stored[event - 1].head,
             signals=body.get("signals") is not False,
             request_id=request_id,
-            reason=str(body.get("reason") or ""),
-            by=str(body.get("by") or ""),
+            reason=reason_in(body.get("reason")),
+            by=reason_in(body.get("by")),
         )
 
     # --- the run that goes on --------------------------------------------------------------------
@@ -169,15 +170,11 @@ class Resets:
         for entry in turn.ledger.steps.values():
             if entry.scheduled.step > last:
                 continue
-            if entry.state is StepState.SCHEDULED:
-                self._attempts.schedule(entry)
-                if entry.is_paused:
-                    draft.hold(entry)
-                elif entry.is_cancel_requested:
-                    self._attempts.cancel(entry.scheduled.step)
-            elif entry.state is StepState.BACKOFF:
-                timer = draft.timer(TimerKind.RETRY, entry.scheduled.step, entry.attempt)
-                draft.set_timer(timer, turn.at_ms)
+            self._attempts.resume(entry)
+            if entry.state is StepState.SCHEDULED and entry.is_paused:
+                draft.hold(entry)
+            if entry.is_cancel_requested:
+                self._attempts.cancel(entry.scheduled.step)
         for number, due_at_ms in turn.ledger.timers.items():
             draft.set_timer(draft.timer(TimerKind.SLEEP, number), due_at_ms)
 

@@ -18,6 +18,7 @@ from orchestrator.core.errors import (
     ActivationFailed,
     NondeterminismError,
     PayloadTooLarge,
+    StoreUnavailable,
 )
 from orchestrator.core.execution import Execution
 from orchestrator.core.limits import PAYLOAD_BYTES_MAX
@@ -39,7 +40,7 @@ from orchestrator.engine.draft import Draft
 from orchestrator.engine.endings import fields_of_end, outcome_of
 from orchestrator.engine.externals import Externals
 from orchestrator.engine.lengths import Lengths, may_keep_mail
-from orchestrator.engine.mail import Mail
+from orchestrator.engine.mail import Mail, Malformed
 from orchestrator.engine.observing import Committed
 from orchestrator.engine.permits import RunPermits
 from orchestrator.engine.questions import Questions
@@ -66,6 +67,15 @@ class Poke:
 
 
 Arrival = InboxEntry | TimerKey | AttemptKey | Poke
+
+
+class UnfitEntry(Exception):
+    """An inbox entry that no run can take: whoever wrote it is none of our clients and workers."""
+
+    def __init__(self, entry: InboxEntry, reason: str) -> None:
+        super().__init__(entry, reason)
+        self.entry = entry
+        self.reason = reason
 
 
 class LiveRun:
@@ -256,7 +266,7 @@ class LiveRun:
                 break
             match arrival:
                 case InboxEntry():
-                    self._take_entry(arrival)
+                    self._take_or_refuse(arrival)
                 case TimerKey(kind=TimerKind.START):
                     turn.draft.remove_timer(arrival)
                 case TimerKey(kind=TimerKind.RUN_TIMEOUT):
@@ -276,6 +286,16 @@ class LiveRun:
     def committed(self) -> None:
         """The draft is history; begin the next one."""
         self._turn.begin(self._turn.draft.head)
+
+    def _take_or_refuse(self, entry: InboxEntry) -> None:
+        try:
+            self._take_entry(entry)
+        except (StoreUnavailable, MemoryError):
+            raise  # It says nothing of the entry.
+        except Exception as error:
+            if not entry.id or (entry.kind is Kind.START and not isinstance(error, Malformed)):
+                raise  # What has no id lies nowhere; and without its start a run would never be.
+            raise UnfitEntry(entry, f"{type(error).__name__} in the run's mail") from error
 
     def _take_entry(self, entry: InboxEntry) -> None:
         if not self.is_closed and self._lengths.keeps_out(entry.kind):

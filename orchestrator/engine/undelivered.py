@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass
 from typing import Protocol
 
+from orchestrator.core.seen import is_taken
 from orchestrator.core.with_start import again_in
 from orchestrator.engine.externals import Externals
 from orchestrator.engine.permits import TO_KEYS, deliver_to_key, unwanted
@@ -89,7 +90,7 @@ def turned_away(entry: InboxEntry, turn: Turn, externals: Externals) -> list[Und
     What is to be settled stays in the inbox until then.
     """
     logger.info("%s takes no %s: it is %s", turn.key, entry.kind.value, turn.ledger.status)
-    if turn.ledger.knows(entry.body):
+    if is_taken(turn.ledger, entry.body):
         return []  # The same again: it has its event, and its answer.
     answer = unwanted(entry) or externals.too_late(entry.kind, entry.body)
     is_wanted = entry.kind is Kind.SIGNAL or again_in(entry.body, entry.run) is not None

@@ -8,11 +8,14 @@ EC3  Rotating wraps data keys anew under the current master key; payloads are le
 EC4  A nonce is random, 96 bits, and a data key seals one run: far from the 2**32 messages after
      which NIST SP 800-38D wants another key.  The key for what is on its way is changed by
      rotating, once its use asks for it.
+EC5  A fingerprint is an HMAC under a key that follows from the one for what is on its way: whoever
+     reads the store cannot try out what was said.
 
 Source: NIST SP 800-38D; envelope encryption as key management services describe it.
 """
 
 import base64
+import hmac
 import json
 import os
 import threading
@@ -33,6 +36,7 @@ _DATA_KEY_BITS = 256
 #: Data keys that a process keeps unwrapped, and how long: a shredded one is forgotten within it.
 _KEPT_MAX = 4_096
 _KEPT_S = 60.0
+_PRINT_CHARS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class EncryptionCodec:
         self._store: KeyStore | None = None
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = threading.Lock()
+        self._print_key: bytes | None = None
 
     def attach(self, store: KeyStore) -> None:
         """Keep data keys in `store`."""
@@ -74,6 +79,13 @@ class EncryptionCodec:
             return cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], scope.encode())
         except (InvalidTag, ValueError):
             raise PayloadSealed(scope, "they are not what was sealed under its key") from None
+
+    def fingerprint(self, data: bytes) -> str:
+        """See `FingerprintingCodec.fingerprint` (EC5)."""
+        if self._print_key is None:
+            transit = self._data_key(TRANSIT, is_new=True)
+            self._print_key = hmac.digest(transit, b"fingerprint", "sha256")
+        return hmac.digest(self._print_key, data, "sha256").hex()[:_PRINT_CHARS]
 
     # --- keys ------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import base64
 from dataclasses import replace
 
 from orchestrator.core.blobs import BlobRef
-from orchestrator.core.errors import StoreUnavailable
+from orchestrator.core.errors import BlobUnavailable
 from orchestrator.core.values import Json, canonical, digest, loads
 from orchestrator.engine.ports import ErasableBlobs
 from orchestrator.sealing.codec import TRANSIT, PayloadCodec, PayloadSealed
@@ -33,14 +33,14 @@ class SealedBlobs:
         """See `BlobStore.get`."""
         if not ref.at:
             return self._blobs.get(ref)
-        operation = f"opening blob {ref.sha256[:12]}"
         sealed = self._blobs.get(replace(ref, sha256=ref.at, at=""))
         try:
             value = loads(self._codec.decode(base64.b64decode(str(sealed)), scope=TRANSIT))
         except PayloadSealed as error:
-            raise StoreUnavailable(operation, error.reason) from error
+            reason = f"it cannot be opened here: {error.reason}"
+            raise BlobUnavailable(f"blob {ref.sha256}", reason) from error
         if digest(value) != ref.sha256:
-            raise StoreUnavailable(operation, "it is another value than the one referred to")
+            raise BlobUnavailable(f"blob {ref.sha256}", "it is another value than the one meant")
         return value
 
     def delete(self, ref: BlobRef) -> None:

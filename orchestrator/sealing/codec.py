@@ -41,6 +41,19 @@ class PayloadCodec(Protocol):
 
 
 @runtime_checkable
+class FingerprintingCodec(Protocol):
+    """A codec that can tell equal payloads by what nobody without the keys can make of them."""
+
+    def fingerprint(self, data: bytes) -> str:
+        """Return the same text for the same `data`, in every process of the namespace.
+
+        Raises:
+            PayloadSealed, StoreUnavailable: As in `PayloadCodec.encode`.
+        """
+        ...
+
+
+@runtime_checkable
 class KeyedCodec(PayloadCodec, Protocol):
     """A codec with a key for each scope, kept in the store."""
 

@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from orchestrator.core.errors import ConfigurationError
-from orchestrator.sealing.codec import PayloadSealed
+from orchestrator.sealing.codec import TRANSIT, PayloadSealed
 
 #: Where `Keyring.from_environment` looks.
 KEYS_VARIABLE = "ORCHESTRATOR_KEYS"
@@ -71,6 +71,7 @@ class Keyring:
             raise ConfigurationError("current master key", repr(current), f"one of: {known}")
         self._keys = {key_id: AESGCM(key) for key_id, key in keys.items()}
         self._current = current
+        self._variable = ""
 
     @classmethod
     def from_environment(cls, variable: str = KEYS_VARIABLE) -> "Keyring":
@@ -90,7 +91,9 @@ class Keyring:
                 keys[key_id] = base64.b64decode(encoded, validate=True)
             except (binascii.Error, ValueError):
                 raise ConfigurationError(variable, f"part {number} is no base64", wanted) from None
-        return cls(keys, current=next(iter(keys)))
+        keyring = cls(keys, current=next(iter(keys)))
+        keyring._variable = variable
+        return keyring
 
     @property
     def current(self) -> str:
@@ -106,8 +109,19 @@ class Keyring:
         """See `KeyWrapper`."""
         master = self._keys.get(key_id)
         if master is None:
-            raise PayloadSealed(scope, f"this process has no master key {key_id!r}")
+            raise PayloadSealed(scope, f"{self._without(key_id)}{_about(scope)}")
         try:
             return master.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], scope.encode())
         except InvalidTag:
             raise PayloadSealed(scope, f"master key {key_id!r} did not wrap its data key") from None
+
+    def _without(self, key_id: str) -> str:
+        where = f"the variable {self._variable}" if self._variable else "its Keyring"
+        known = ", ".join(sorted(self._keys))
+        return f"this process has no master key {key_id!r}: {where} names {known}"
+
+
+def _about(scope: str) -> str:
+    if scope != TRANSIT:
+        return ""
+    return f" ({TRANSIT} is what is on its way: inputs, messages, results of steps, answers)"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from orchestrator.core.values import Json, canonical
-from orchestrator.store.bodies import late_body, outcome_body
+from orchestrator.store.bodies import digest_in, late_body, outcome_body
 from orchestrator.store.calls import Argument, Call, Flow, ask, ask_all, run_script, text
 from orchestrator.store.keys import Keys
 from orchestrator.store.ports import AttemptKey, Claim, ClaimAnswer, PostAnswer
@@ -59,7 +59,7 @@ def post_outcome(
     names = [*_steps_claims_timers(keys, key), keys.inbox(keys.of_workflow(key.workflow_id))]
     arguments: list[Argument] = [
         *(key.step, key.attempt, str(key), token, key.workflow_id, key.run),
-        *(outcome_body(key, body), late_body(key, body)),
+        *(outcome_body(key, body), late_body(key, body), digest_in(body)),
     ]
     reply = yield from ask(run_script("post_outcome", "post_outcome", names, arguments))
     return PostAnswer(text(reply))

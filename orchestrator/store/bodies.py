@@ -17,7 +17,13 @@ CANCELLED_UNCLAIMED: dict[str, Json] = {
 
 def outcome_body(key: AttemptKey, body: Mapping[str, Json]) -> bytes:
     """Return the body of an OUTCOME entry: the worker's, with step and attempt."""
-    return canonical({**body, "step": key.step, "attempt": key.attempt})
+    told = {name: value for name, value in body.items() if name != "digest"}
+    return canonical({**told, "step": key.step, "attempt": key.attempt})
+
+
+def digest_in(body: Mapping[str, Json]) -> str:
+    """Return the digest that an outcome came with; see `WorkerStore.post_outcome`."""
+    return str(body.get("digest") or "")
 
 
 def late_body(key: AttemptKey, body: Mapping[str, Json]) -> bytes:

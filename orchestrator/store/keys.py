@@ -8,7 +8,8 @@ With the default prefix ``orc``, for partition p:
     orc:{p}:past:<workflow>:<run>        hash    the row of a run that a later one replaced
     orc:{p}:idx:<index>                  zset    start ms → <workflow>.<run> (`index_ports`)
     orc:{p}:steps:<workflow>:<run>       hash    outstanding steps: "<step>.attempt",
-                                                 "<step>.state", "<step>.claim", …; "open"
+                                                 "<step>.state", "<step>.claim", …; "open";
+                                                 "<step>.said.<attempt>" of what came by a token
     orc:{p}:timers                       zset    due ms → timer (`ports.TimerKey`)
     orc:{p}:claims                       zset    expiry ms → attempt (`ports.AttemptKey`)
     orc:{p}:lease                        string  "<owner>/<token>", with expiry

@@ -41,6 +41,7 @@ from orchestrator.store.ports import (
     RunKey,
     Start,
     StoredEvent,
+    TimerKey,
 )
 
 #: What `read_step` shows of a step's row.
@@ -114,6 +115,11 @@ class MemoryStore(MemoryRunIndex, MemoryKeys, MemoryPermits):
         """See `OwnerStore.retire_orchestrator`."""
         with self._changed:
             self._orchestrators.pop(owner_id, None)
+
+    def list_orchestrators(self) -> dict[str, int]:
+        """See `OwnerStore.list_orchestrators`."""
+        with self._changed:
+            return dict(self._orchestrators)
 
     def grant_lease(self, partition: int, owner_id: str, token: str, *, ttl_ms: int) -> bool:
         """See `OwnerStore.grant_lease`."""
@@ -189,13 +195,36 @@ class MemoryStore(MemoryRunIndex, MemoryKeys, MemoryPermits):
             else:
                 part.outbox[part.next_id()] = message
 
-    def discard(self, partition: int, token: str, inbox_ids: Sequence[str]) -> None:
+    def discard(
+        self,
+        partition: int,
+        token: str,
+        inbox_ids: Sequence[str],
+        timers: Sequence[TimerKey] = (),
+        claims: Sequence[AttemptKey] = (),
+    ) -> None:
         """See `OwnerStore.discard`."""
         with self._changed:
             part = self._parts[partition]
             if part.holds_lease(token, self.clock.now_ms):
                 for entry_id in inbox_ids:
                     part.inbox.pop(entry_id, None)
+                for timer in timers:
+                    part.timers.pop(timer, None)
+                for claim in claims:
+                    if claim in part.claims and part.claims[claim] <= self.clock.now_ms:
+                        del part.claims[claim]
+
+    def set_aside(self, partition: int, token: str, inbox_id: str, reason: str) -> None:
+        """See `OwnerStore.set_aside`."""
+        with self._changed:
+            part = self._parts[partition]
+            entry = part.inbox.get(inbox_id)
+            if entry is not None:
+                told = {"workflow": entry.workflow_id, "kind": entry.kind.value}
+                self.rejected.append({**told, "run": str(entry.run), "reason": reason})
+            if part.holds_lease(token, self.clock.now_ms):
+                part.inbox.pop(inbox_id, None)
 
     def reject(self, fields: Mapping[str, str], reason: str) -> None:
         """See `OwnerStore.reject`."""

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 
 from orchestrator.core.values import Json, canonical
-from orchestrator.store.bodies import late_body, outcome_body
+from orchestrator.store.bodies import digest_in, late_body, outcome_body
 from orchestrator.store.memory_partition import Partition, attempt_timer
 from orchestrator.store.ports import (
     AttemptKey,
@@ -111,7 +111,10 @@ def post_outcome(
     partition: Partition, key: AttemptKey, token: str, body: Mapping[str, Json]
 ) -> PostAnswer:
     """See `WorkerStore.post_outcome`."""
-    row = partition.find_step(key.run_key, key.step)
+    digest, row = digest_in(body), partition.find_step(key.run_key, key.step)
+    said = partition.said.get(key, "") if digest else ""
+    if said and said == digest:
+        return PostAnswer.REPEATED
     if row is None or "attempt" not in row:
         # Settled, perhaps by another attempt.  A body that ran under a claim of its own
         # ("<worker>/…") is told of in the history, as long as the run is open.
@@ -120,7 +123,7 @@ def post_outcome(
             partition.post(Kind.LATE_OUTCOME, key.workflow_id, key.run, late)
             return PostAnswer.SUPERSEDED
         return PostAnswer.GONE
-    if _was_posted(row, key, token):
+    if _was_posted(row, key, token) and not said:
         return PostAnswer.REPEATED
     if _is_another_s(row, key, token):
         return PostAnswer.SUPERSEDED
@@ -134,6 +137,8 @@ def post_outcome(
     row["state"] = "posted"
     row["posted_attempt"] = str(key.attempt)
     row["posted_by"] = row.get("claim", "")
+    if digest:
+        partition.said[key] = digest
     partition.end_claim(key)
     partition.end_waiting(key)
     partition.post(Kind.OUTCOME, key.workflow_id, key.run, outcome_body(key, body))
@@ -141,7 +146,7 @@ def post_outcome(
 
 
 def _was_posted(row: Mapping[str, str], key: AttemptKey, token: str) -> bool:
-    """Return whether this very outcome is in: the row remembers the last attempt that posted."""
+    """Return whether an outcome of the token is in: the row remembers the last that posted."""
     if row.get("posted_attempt") != str(key.attempt):
         return False
     posted_by = row.get("posted_by", "")

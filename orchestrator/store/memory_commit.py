@@ -191,6 +191,7 @@ def _close(partition: Partition, key: RunKey, closed_at_ms: int) -> None:
     partition.open.pop(key.workflow_id, None)
     partition.closed[key] = closed_at_ms
     partition.blocked.discard(key)
+    partition.said = {one: said for one, said in partition.said.items() if one.run_key != key}
     for step, row in partition.steps.pop(key, {}).items():
         attempt = _attempt(key, step, row)
         partition.end_claim(attempt)

@@ -59,6 +59,8 @@ class Partition:
     steps: dict[RunKey, dict[int, dict[str, str]]] = field(default_factory=dict)
     timers: dict[TimerKey, int] = field(default_factory=dict)
     claims: dict[AttemptKey, int] = field(default_factory=dict)
+    #: Digests of outcomes that came with one, until their runs end.
+    said: dict[AttemptKey, str] = field(default_factory=dict)
     lease: Lease | None = None
     open: dict[str, int] = field(default_factory=dict)
     closed: dict[RunKey, int] = field(default_factory=dict)

@@ -1,12 +1,21 @@
 """Calls about partitions, as owners make them: leases, inbox, sweep, door, letters, outbox, …."""
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from orchestrator.core.limits import ANSWER_TTL_MS, REJECTED_SIGNALS_MAX
-from orchestrator.core.values import canonical
-from orchestrator.store.calls import Call, Flow, ask, ask_all, blocking, command, run_script, text
+from orchestrator.core.limits import ANSWER_TTL_MS, EVENT_BYTES_MAX, REJECTED_SIGNALS_MAX
+from orchestrator.core.values import canonical, loads_foreign
+from orchestrator.store.calls import (
+    Argument,
+    Call,
+    Flow,
+    ask,
+    ask_all,
+    blocking,
+    command,
+    run_script,
+    text,
+)
 from orchestrator.store.index_ports import run_of
 from orchestrator.store.keys import Keys
 from orchestrator.store.ports import (
@@ -21,6 +30,8 @@ from orchestrator.store.ports import (
     RunKey,
     TimerKey,
 )
+
+Name = TypeVar("Name", AttemptKey, TimerKey)
 
 #: What `read_step` shows of a step's row.
 STEP_FIELDS = ("attempt", "state", "claim", "external", "details", "heartbeat_at_ms")
@@ -49,6 +60,16 @@ def report_orchestrator(keys: Keys, owner_id: str, ttl_ms: int) -> Flow[list[str
 def retire_orchestrator(keys: Keys, owner_id: str) -> Flow[None]:
     """See `OwnerStore.retire_orchestrator`."""
     yield from ask(command("retire_orchestrator", "ZREM", keys.orchestrators, owner_id))
+
+
+def list_orchestrators(keys: Keys) -> Flow[dict[str, int]]:
+    """See `OwnerStore.list_orchestrators`."""
+    call = command("list_orchestrators", "ZRANGE", keys.orchestrators, 0, -1, "WITHSCORES")
+    flat = yield from ask(call)
+    return {
+        text(owner): int(float(until_ms))
+        for owner, until_ms in zip(flat[::2], flat[1::2], strict=True)
+    }
 
 
 def grant_lease(keys: Keys, partition: int, owner_id: str, token: str, ttl_ms: int) -> Flow[bool]:
@@ -112,7 +133,10 @@ def take_inbox(
 def _parse(entry_id: bytes, fields: Mapping[bytes, bytes]) -> InboxEntry | str:
     """Return the entry, or why it is none."""
     try:
-        body = json.loads(fields[b"body"])
+        data = fields[b"body"]
+        if len(data) > EVENT_BYTES_MAX:
+            return f"the body has {len(data)} bytes, at most {EVENT_BYTES_MAX} fit"
+        body = loads_foreign(data)
         if not isinstance(body, dict):
             return "the body is not a JSON object"
         return InboxEntry(
@@ -125,19 +149,29 @@ def _parse(entry_id: bytes, fields: Mapping[bytes, bytes]) -> InboxEntry | str:
     except KeyError as error:
         return f"there is no field {error}"
     except ValueError as error:
-        return f"unreadable: {type(error).__name__}"
+        return f"unreadable: {error}"
 
 
 def _move_to_rejected(
     keys: Keys, stream: bytes, entry_id: bytes, fields: Mapping[bytes, bytes], reason: str
 ) -> list[Call]:
     # Kept first, removed then: a crash between the two keeps it twice rather than not at all.
-    flat = [part for pair in fields.items() for part in pair]
-    limit = ("MAXLEN", "~", REJECTED_SIGNALS_MAX)
     return [
-        command("take_inbox", "XADD", keys.rejected, *limit, "*", *flat, "reason", reason),
+        _keep_rejected("take_inbox", keys, fields, reason),
         command("take_inbox", "XDEL", stream, entry_id),
     ]
+
+
+def _keep_rejected(
+    name: str, keys: Keys, fields: Mapping[Any, Any], reason: str, bytes_max: int = EVENT_BYTES_MAX
+) -> Call:
+    flat = [
+        part[:bytes_max] if isinstance(part, bytes) else part
+        for pair in fields.items()
+        for part in pair
+    ]
+    limit = ("MAXLEN", "~", REJECTED_SIGNALS_MAX)
+    return command(name, "XADD", keys.rejected, *limit, "*", *flat, "reason", reason)
 
 
 def sweep(keys: Keys, partitions: Sequence[int], count: int) -> Flow[tuple[int, dict[int, Due]]]:
@@ -151,27 +185,80 @@ def sweep(keys: Keys, partitions: Sequence[int], count: int) -> Flow[tuple[int, 
         return instant, {}
     replies = yield from ask_all(calls)
     found = {}
+    unreadable: list[Call] = []
     for partition, (_, timers, claims, later_ms) in zip(partitions, replies, strict=True):
+        known_timers, others = _named(timers, TimerKey.parse)
+        unreadable += _forget(keys, keys.timers(partition), others)
+        known_claims, others = _named(claims, AttemptKey.parse)
+        unreadable += _forget(keys, keys.claims(partition), others)
         found[partition] = Due(
-            timers=[TimerKey.parse(text(timer)) for timer in timers],
-            claims=[AttemptKey.parse(text(claim)) for claim in claims],
+            timers=known_timers,
+            claims=known_claims,
             next_due_ms=int(float(later_ms)) if later_ms else None,
         )
+    yield from ask_all(unreadable)
     return int(replies[-1][0]), found
 
 
-def discard(keys: Keys, partition: int, token: str, inbox_ids: Sequence[str]) -> Flow[None]:
+def _named(
+    members: Iterable[bytes], parse: Callable[[str], Name]
+) -> tuple[list[Name], list[bytes]]:
+    """Return what the members name, and those that are nobody's writing."""
+    known: list[Name] = []
+    others: list[bytes] = []
+    for member in members:
+        try:
+            name = parse(text(member))
+        except ValueError:
+            others.append(member)
+            continue
+        # Written otherwise than we write it, no commit would ever remove it.
+        if str(name).encode() == member:
+            known.append(name)
+        else:
+            others.append(member)
+    return known, others
+
+
+def _forget(keys: Keys, place: str, members: Iterable[bytes]) -> list[Call]:
+    # Under no lease: whoever owns the partition finds no more sense in it.
+    calls: list[Call] = []
+    for member in members:
+        told = {"key": place, "member": member}
+        calls.append(_keep_rejected("sweep", keys, told, "it names no timer and no claim", 1_000))
+        calls.append(command("sweep", "ZREM", place, member))
+    return calls
+
+
+def discard(
+    keys: Keys,
+    partition: int,
+    token: str,
+    inbox_ids: Sequence[str],
+    timers: Sequence[TimerKey] = (),
+    claims: Sequence[AttemptKey] = (),
+) -> Flow[None]:
     """See `OwnerStore.discard`."""
-    names = [keys.lease(partition), keys.inbox(partition)]
-    if inbox_ids:
-        yield from ask(run_script("discard", "discard_entries", names, [token, *inbox_ids]))
+    places = (keys.lease, keys.inbox, keys.timers, keys.claims)
+    names = [place(partition) for place in places]
+    if inbox_ids or timers or claims:
+        found: list[Argument] = [token, len(inbox_ids), len(timers), *inbox_ids]
+        found += [str(name) for name in (*timers, *claims)]
+        yield from ask(run_script("discard", "discard_entries", names, found))
+
+
+def set_aside(keys: Keys, partition: int, token: str, inbox_id: str, reason: str) -> Flow[None]:
+    """See `OwnerStore.set_aside`."""
+    stream = keys.inbox(partition)
+    found = yield from ask(command("set_aside", "XRANGE", stream, inbox_id, inbox_id))
+    for _, fields in found:
+        yield from ask(_keep_rejected("set_aside", keys, fields, reason))
+    yield from discard(keys, partition, token, [inbox_id])
 
 
 def reject(keys: Keys, fields: Mapping[str, str], reason: str) -> Flow[None]:
     """See `OwnerStore.reject`."""
-    flat = [part for pair in {**fields, "reason": reason}.items() for part in pair]
-    limit = ("MAXLEN", "~", REJECTED_SIGNALS_MAX)
-    yield from ask(command("reject", "XADD", keys.rejected, *limit, "*", *flat))
+    yield from ask(_keep_rejected("reject", keys, fields, reason))
 
 
 def list_blocked(keys: Keys, partition: int) -> Flow[list[RunKey]]:

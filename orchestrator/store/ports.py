@@ -355,6 +355,13 @@ class OwnerStore(Protocol):
         """Forget `owner_id`."""
         ...
 
+    def list_orchestrators(self) -> dict[str, int]:
+        """Return until when the report of each orchestrator holds, in ms, by owner id.
+
+        One whose report has expired is among them until another one reports.  Clients may ask, too.
+        """
+        ...
+
     def grant_lease(self, partition: int, owner_id: str, token: str, *, ttl_ms: int) -> bool:
         """Take the lease of `partition` if it is free, or held by `owner_id` under an old token."""
         ...
@@ -389,8 +396,22 @@ class OwnerStore(Protocol):
         """
         ...
 
-    def discard(self, partition: int, token: str, inbox_ids: Sequence[str]) -> None:
-        """Remove inbox entries that belong to no history, if the lease is held."""
+    def discard(
+        self,
+        partition: int,
+        token: str,
+        inbox_ids: Sequence[str],
+        timers: Sequence[TimerKey] = (),
+        claims: Sequence[AttemptKey] = (),
+    ) -> None:
+        """Remove inbox entries, timers and expired claims of no history, if the lease is held."""
+        ...
+
+    def set_aside(self, partition: int, token: str, inbox_id: str, reason: str) -> None:
+        """Move an inbox entry that no run can take to the rejected list, as it is.
+
+        It is kept twice, or not removed, where the lease is lost meanwhile; never lost.
+        """
         ...
 
     def reject(self, fields: Mapping[str, str], reason: str) -> None:
@@ -410,7 +431,8 @@ class OwnerStore(Protocol):
         version, state, result, failure, closed_at_ms, blocked, joined, starts, retried; as JSON
         attributes, names of their indexes, memo, summary, details and current_details; of a run
         that continues another also first, the number of the chain's first run; of one put off, or
-        continues another, until it begins, start, and of the former begins_at_ms.
+        continues another, until it begins, start, and of the former begins_at_ms; of one that
+        rests, rests: why, as JSON (`engine.resting`).
         """
         ...
 
@@ -419,7 +441,10 @@ class OwnerStore(Protocol):
         ...
 
     def read_step(self, key: RunKey, step: int) -> dict[str, str]:
-        """Return a step's row: attempt, state, claim, external, details, …; {} for none."""
+        """Return a step's row: attempt, state, claim, external, details, …; {} for none.
+
+        Clients may ask, too.
+        """
         ...
 
     def answer(self, answers: Sequence[Answer]) -> None:
@@ -523,6 +548,10 @@ class WorkerStore(Protocol):
         nobody has claimed (unknown task, revoked message): posted only while that is so.
         Body: ``{"kind": "completed", "result": …}`` or ``{"kind": "failed" | "timed_out" | "lost"
         | "cancelled", "failure": {…}}``.
+
+        With a `digest` of what is said and by whom, which is not passed on, another outcome under
+        the same token is SUPERSEDED, with a note, and the same one is REPEATED until the run ends.
+        Without one whatever comes under a token that has posted is REPEATED.
         """
         ...
 

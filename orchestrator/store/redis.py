@@ -48,6 +48,7 @@ from orchestrator.store.ports import (
     RunKey,
     Start,
     StoredEvent,
+    TimerKey,
 )
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,10 @@ class RedisStore:
         """See `OwnerStore.retire_orchestrator`."""
         self._executor.run(owner_calls.retire_orchestrator(self.keys, owner_id))
 
+    def list_orchestrators(self) -> dict[str, int]:
+        """See `OwnerStore.list_orchestrators`."""
+        return self._executor.run(owner_calls.list_orchestrators(self.keys))
+
     def grant_lease(self, partition: int, owner_id: str, token: str, *, ttl_ms: int) -> bool:
         """See `OwnerStore.grant_lease`."""
         flow = owner_calls.grant_lease(self.keys, partition, owner_id, token, ttl_ms)
@@ -159,9 +164,21 @@ class RedisStore:
             for (_, commit), reply in zip(commits, replies, strict=True)
         ]
 
-    def discard(self, partition: int, token: str, inbox_ids: Sequence[str]) -> None:
+    def discard(
+        self,
+        partition: int,
+        token: str,
+        inbox_ids: Sequence[str],
+        timers: Sequence[TimerKey] = (),
+        claims: Sequence[AttemptKey] = (),
+    ) -> None:
         """See `OwnerStore.discard`."""
-        self._executor.run(owner_calls.discard(self.keys, partition, token, inbox_ids))
+        flow = owner_calls.discard(self.keys, partition, token, inbox_ids, timers, claims)
+        self._executor.run(flow)
+
+    def set_aside(self, partition: int, token: str, inbox_id: str, reason: str) -> None:
+        """See `OwnerStore.set_aside`."""
+        self._executor.run(owner_calls.set_aside(self.keys, partition, token, inbox_id, reason))
 
     def reject(self, fields: Mapping[str, str], reason: str) -> None:
         """See `OwnerStore.reject`."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from orchestrator.core.blobs import BlobRef
-from orchestrator.core.errors import PayloadTooLarge, StoreUnavailable
+from orchestrator.core.errors import BlobUnavailable, PayloadTooLarge
 from orchestrator.core.limits import BLOB_BYTES_MAX
 from orchestrator.core.values import Json, canonical, digest
 from orchestrator.store.clocks import ManualClock
@@ -190,5 +190,5 @@ class MemoryBlobs:
     def get(self, ref: BlobRef) -> Json:
         """See `BlobStore.get`."""
         if ref.sha256 not in self._values:
-            raise StoreUnavailable(f"reading blob {ref.sha256[:12]}", "it is not in memory")
+            raise BlobUnavailable(f"blob {ref.sha256}", "it is not in memory")
         return self._values[ref.sha256]

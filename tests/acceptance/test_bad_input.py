@@ -111,3 +111,28 @@ def test_oversized_input_starts_nothing(stack: Stack) -> None:
         stack.start("stepwise", "x" * PAYLOAD_BYTES_MAX, id="huge")
     with pytest.raises(RunNotFound):
         stack.orc.run("huge").describe()
+
+
+@together
+def test_poison_at_every_place_that_others_may_write_to_ends_no_orchestrator(stack: Stack) -> None:
+    handle = waiting_order(stack, "poisoned")
+    partition = stack.keys.of_workflow("poisoned")
+    for payload in ("NaN", "1e999", r'"\ud800"', "[" * 100_000):
+        knock(stack, workflow="poisoned", signal="approve", payload=payload)
+    knock(stack, workflow="poisoned", signal="x" * 3_000_000, payload="1")
+    entry = {"kind": "outcome", "workflow": "poisoned", "run": "1"}
+    for body in ('{"result": NaN}', '{"a":' + "[" * 5_000, '{"step": {}, "attempt": []}'):
+        stack.redis.xadd(stack.keys.inbox(partition), {**entry, "body": body})
+    stack.redis.zadd(stack.keys.timers(partition), {"garbage": 1, "sleep:poisoned.1.x.0": 1})
+    stack.redis.zadd(stack.keys.claims(partition), {"garbage": 1})
+    eventually(lambda: not stack.redis.xlen(stack.keys.door), "the door is empty")
+    eventually(lambda: len(rejections(stack)) >= 6, "what nobody can take is kept")
+    knock(
+        stack,
+        workflow="poisoned",
+        signal="approve",
+        payload=json.dumps({"approved": True, "by": "ana"}),
+    )
+    stack.wait_for_event(handle, e.SignalReceived, signal="approve")
+    assert len(events_of(handle, e.SignalRejected)) == 4
+    assert all(child.is_running for child in stack.children)

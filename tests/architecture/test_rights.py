@@ -101,7 +101,7 @@ def test_each_role_can_do_its_part_of_a_run(stores: dict[str, RedisStore]) -> No
     take_the_partition(owner)
     (entry,) = owner.take_inbox({AT: "0"}, count=10, block_ms=0)[AT]
     assert owner.commit([("token", commit_of_a_step(entry.id))]) == [CommitResult.COMMITTED]
-    work_on_the_step(worker)
+    work_on_the_step(worker, client)
     (entry,) = owner.take_inbox({AT: entry.id}, count=10, block_ms=0)[AT]
     assert owner.commit([("token", commit_of_the_end(entry.id))]) == [CommitResult.COMMITTED]
     deliver_what_runs_say_to_each_other(owner)
@@ -135,9 +135,11 @@ def commit_of_a_step(inbox_id: str) -> Commit:
     )
 
 
-def work_on_the_step(worker: RedisStore) -> None:
+def work_on_the_step(worker: RedisStore, client: RedisStore) -> None:
     assert worker.claim(ATTEMPT, "w/1", ttl_ms=60_000).answer is ClaimAnswer.GRANTED
     assert worker.heartbeat(ATTEMPT, "w/1", {"at": 1}) is ClaimAnswer.GRANTED
+    assert client.read_step(RUN, 1)["state"] == "claimed"
+    assert "o" in client.list_orchestrators()
     assert worker.renew({ATTEMPT: "w/"}, ttl_ms=60_000) == {ATTEMPT: ClaimAnswer.GRANTED}
     outcome: dict[str, Json] = {"kind": "completed", "result": 1}
     assert worker.post_outcome(ATTEMPT, "w/1", outcome) is PostAnswer.POSTED
@@ -236,6 +238,8 @@ REFUSED = {
     "client": [
         ("XADD", LOG, "99-0", "event", "forged"),
         ("HSET", STEPS, "1.state", "posted"),
+        ("HGETALL", STEPS),
+        ("ZADD", KEYS.orchestrators, "0", "o"),
         ("ZADD", TIMERS, "0", "sleep:order-1.1.1.0"),
         ("SET", LEASE, "me/mine"),
         ("XDEL", INBOX, "1-0"),

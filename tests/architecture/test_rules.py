@@ -21,6 +21,8 @@ INTERNAL_EXCEPTIONS: dict[str, str] = {
     "orchestrator/cli/errors.py::Refusal": "how click ends a command with one line and a code",
     "orchestrator/training/lineage_proof.py::Refused": "an auditor's file: it stands alone",
     "orchestrator/replaying/pytest_plugin.py::_Unfit": "from a test to the words of its failure",
+    "orchestrator/engine/mail.py::Malformed": "from a run's mail to the run, as the next",
+    "orchestrator/engine/run.py::UnfitEntry": "from a run to its owner, who sets it aside",
     "orchestrator/engine/draft.py::EventTooLarge": "caught where the run is blocked because of it",
 }
 #: Formats that run code, or bind bytes to a Python version, when they are read.

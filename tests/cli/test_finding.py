@@ -52,6 +52,35 @@ def test_list_takes_a_filter_and_goes_page_by_page(typed: Type) -> None:
 
 
 @pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize("command", ["list", "count"])
+@pytest.mark.parametrize(
+    ("words", "warning"),
+    [
+        (("--filter", "status = 'failed'"), "attribute 'status'; is ExecutionStatus meant?"),
+        (("--filter", "Status = 'failed' OR colour = 1"), "attribute 'colour'"),
+        (("--filter", "WorkflwType = 'order'"), "'WorkflwType'; is WorkflowType meant?"),
+        (("--type", "odrer"), "no run has the type 'odrer'; is order meant?"),
+    ],
+)
+def test_nothing_found_by_a_name_that_no_run_has_is_said(
+    typed: Type, command: str, words: tuple[str, ...], warning: str
+) -> None:
+    found = typed(command, *words)
+    assert found.code == 0
+    assert warning in found.result.stderr
+
+
+@pytest.mark.usefixtures("shop")
+def test_nothing_found_by_names_that_runs_have_is_an_answer(typed: Type) -> None:
+    for words in (
+        ("--filter", "customer = 'eve' AND ExecutionStatus = 'failed'"),
+        ("--filter", "customer IS NULL AND colour IS NULL"),
+        ("--type", "order", "--status", "failed"),
+    ):
+        assert typed("list", *words).result.stderr == ""
+
+
+@pytest.mark.usefixtures("shop")
 def test_count_counts_and_groups(typed: Type) -> None:
     assert typed("count").out == "5\n"
     assert typed("count", "--filter", "customer = 'bo'").out == "2\n"

@@ -53,6 +53,15 @@ def open_runs(orc: Orchestrator, store: MemoryStore, recorder: Recorder) -> None
     recorder.record("fits", type="fitting")
 
 
+def test_a_history_is_not_written_to_a_terminal(
+    open_runs: None, typed: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.cli.replays._is_terminal", lambda: True)
+    done = typed("export", "fits")
+    assert (done.code, done.out) == (2, "")
+    assert "name a file with -o" in done.error
+
+
 def test_a_run_is_written_to_a_file_a_folder_or_standard_output(
     open_runs: None, typed: Typist, tmp_path: Path
 ) -> None:

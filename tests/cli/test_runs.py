@@ -66,6 +66,8 @@ def test_start_takes_input_from_a_file_or_standard_input(
         (("signal", "order-42", "approve", "{"), 2, "not JSON"),
         (("signal", "order-43", "approve"), 1, "no run has the id"),
         (("query", "order-42", "stack", "--timeout", "0.01"), 1, "is an orchestrator running?"),
+        (("query", "order-42", "stack", "--timeout", "nan"), 2, "timeout nan: a finite number"),
+        (("update", "order-42", "add", "--timeout", "inf"), 2, "timeout inf: a finite number"),
         (("resolve", "order-42", "1", "skip"), 2, "needs a reason"),
     ],
 )
@@ -199,13 +201,22 @@ def test_signal_cancel_terminate_and_resolve_are_sent(
     }
     assert typed("cancel", "order-42", "--reason", "called").code == 0
     assert typed("terminate", "order-42").code == 0
-    assert typed("resolve", "order-42", "3", "done", "--reason", "by hand", "--by", "ana").code == 0
+    words = ("--reason", "by hand", "--by", "ana", "--no-wait")
+    sent = typed("resolve", "order-42", "3", "done", *words)
+    said = "done sent; `workflow show order-42` tells what became of it"
+    assert (sent.code, sent.out) == (0, f"order-42 step 3: {said}\n")
     assert [s["payload"] for s in posted(store, Kind.SIGNAL)] == [{"approved": True}, None]
     assert [c["reason"] for c in posted(store, Kind.CANCEL)] == ["called"]
     assert len(posted(store, Kind.TERMINATE)) == 1
-    assert posted(store, Kind.DECISION) == [
-        {"step": 3, "decision": "done", "reason": "by hand", "by": "ana", "for_run": 1}
-    ]
+    (decision,) = posted(store, Kind.DECISION)
+    assert decision.pop("request_id")
+    assert decision == {
+        "step": 3,
+        "decision": "done",
+        "reason": "by hand",
+        "by": "ana",
+        "for_run": 1,
+    }
 
 
 def test_reseed_is_sent_with_its_seed_in_decimal_or_hex(

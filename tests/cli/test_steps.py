@@ -28,9 +28,13 @@ def test_pause_unpause_and_reset_are_sent_with_reason_and_name(
     typed: Type, order_42: str, store: MemoryStore
 ) -> None:
     for word in ("pause", "unpause", "reset"):
-        done = typed("step", word, order_42, "3", "--reason", "bank is down", "--by", "ana")
-        assert (done.code, done.out) == (0, f"order-42 step 3: {word}\n")
-    assert posted(store, Kind.DECISION) == [
+        words = ("--reason", "bank is down", "--by", "ana", "--no-wait")
+        done = typed("step", word, order_42, "3", *words)
+        sent = f"{word} sent; `workflow show order-42` tells what became of it"
+        assert (done.code, done.out) == (0, f"order-42 step 3: {sent}\n")
+    sent_bodies = posted(store, Kind.DECISION)
+    assert len({body.pop("request_id") for body in sent_bodies}) == 3
+    assert sent_bodies == [
         {"step": 3, "decision": word, "reason": "bank is down", "by": "ana", "for_run": 1}
         for word in ("pause", "unpause", "reset")
     ]

@@ -10,10 +10,11 @@ import pytest
 
 from orchestrator import workflow
 from orchestrator.blobs import DirectoryBlobs
-from orchestrator.client import batch, listing
+from orchestrator.client import batch, listing, resets
 from orchestrator.client.batch import Batch, BatchOptions, BatchReport, run_batch
 from orchestrator.client.listing import filter_of
 from orchestrator.client.port import Bridged, in_place, pause_in_place, run_in_place
+from orchestrator.client.resets import ResetOptions
 from orchestrator.client.session import Session
 from orchestrator.core import events as e
 from orchestrator.core.errors import StoreUnavailable, UsageError
@@ -111,6 +112,34 @@ def test_batch_that_was_interrupted_goes_on_where_it_was(
     assert (report.done, report.interrupted != "") == (2, True)
     assert carried_out(world, "signal", {"name": "note", "payload": 1})
     assert [count_of(world, e.SignalReceived, f"w-{n}") for n in range(4)] == [1, 1, 1, 0]
+
+
+def test_signal_reaches_a_chain_once_though_it_goes_on_between_two_sendings(world: World) -> None:
+    async def goes_on(part: int = 1) -> None:
+        await workflow.signal("note")
+        workflow.continue_as_new(part + 1)
+
+    world.deploy(goes_on)
+    body: dict[str, Json] = {"workflow": "goes_on", "search_attributes": {"customer": "ana"}}
+    world.store.start("chain", request_id="chain", body=body)
+    world.settle()
+    for _ in range(3):
+        assert carried_out(world, "signal", {"name": "note", "payload": 1}).done == 4
+    assert world.row("chain")["run"] == "2"
+    other = BatchOptions(id="b2", rps=1_000_000)
+    for _ in range(2):
+        assert carried_out(world, "signal", {"name": "note", "payload": 1}, options=other).done == 4
+    assert world.row("chain")["run"] == "3"
+
+
+def test_reset_that_nobody_takes_in_time_does_not_stop_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resets, "RESET_TIMEOUT_S", 0.0)
+    told = {"options": ResetOptions(at=1)}
+    report = carried_out(world, "reset", told)
+    assert (report.matched, len(report.failed), report.interrupted) == (3, 3, "")
+    assert "was not reset within" in report.failed["w-0 run 1"]
 
 
 def test_run_that_ended_meanwhile_and_a_later_run_of_its_id_are_left_alone(

@@ -104,9 +104,27 @@ def test_first_outcome_counts_and_a_later_one_changes_nothing(
 ) -> None:
     handle = orc.step(left(world))
     handle.complete(1)
-    handle.complete(2)
-    handle.fail(ApplicationError("no"))
+    handle.complete(1)
+    assert world.bodies(Kind.LATE_OUTCOME) == []
+    with pytest.raises(StepClosed):
+        handle.complete(2)
+    with pytest.raises(StepClosed):
+        handle.fail(ApplicationError("no"))
     assert [body["result"] for body in world.bodies(Kind.OUTCOME)] == [1]
+    assert world.bodies(Kind.LATE_OUTCOME) == [{"step": 1, "attempt": 1, "kind": "completed"}]
+
+
+def test_large_result_and_error_are_known_again(orc: Orchestrator, world: World) -> None:
+    large, failing = orc.step(left(world, "a")), orc.step(left(world, "b"))
+    for _ in range(2):
+        large.complete("x" * (INLINE_BYTES_MAX + 1))
+    error = ValueError("no")
+    for _ in range(2):
+        try:
+            raise error  # Each time it has come through more frames.
+        except ValueError as raised:
+            failing.fail(raised)
+    assert [len(world.bodies(Kind.OUTCOME, id)) for id in "ab"] == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ ERRORS: list[BaseException] = [
     errors.ActivationFailed("bug", "KeyError: x", "sagas/order.py:57", "tb", "A", "B"),
     errors.PayloadSealed("order-1.1", "its key was shredded"),
     errors.StoreUnavailable("append", "connection refused"),
+    errors.BlobUnavailable("blob 21ff", "is not in /var/blobs"),
     errors.QueryTimeout("w-1", "count", 500),
     errors.ActivationInterrupted(),
     errors.RunEvicted(),

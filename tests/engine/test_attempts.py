@@ -370,6 +370,15 @@ def test_a_local_step_of_a_dead_orchestrator_is_attempted_by_the_next_owner() ->
     assert world.result() == "there"
 
 
+def test_a_local_step_of_a_run_that_its_own_commit_ends_never_runs() -> None:
+    world = world_with(local_job)
+    world.start("local_job")
+    world.post(Kind.TERMINATE, {"reason": "enough", "request_id": "t"})
+    world.settle()
+    assert world.names() == ["RunStarted", "StepScheduled", "TerminateRequested", "RunTerminated"]
+    assert not world.node.local.waiting
+
+
 def test_a_paused_worker_that_wakes_after_the_step_is_settled_is_recorded_too() -> None:
     async def two() -> Any:
         first = await workflow.step("job", retry=AT_ONCE)

@@ -11,7 +11,8 @@ from orchestrator.core import events as e
 from orchestrator.core import guard
 from orchestrator.core.errors import ApplicationError
 from orchestrator.store.ports import Kind
-from tests.engine.world import World, definition
+from tests.engine.test_crashes import Faulty, Unsure
+from tests.engine.world import Node, World, definition
 
 
 @pytest.fixture(autouse=True)
@@ -252,3 +253,50 @@ def test_an_oversized_detail_of_a_failure_is_left_out_and_said_so() -> None:
     world.settle()
     assert world.status() == "failed"
     assert "left out" in world.row()["failure"]
+
+
+def taken_over(kind: type[Faulty], call: str, at: int, *, happens: bool) -> World:
+    """Block a run; let an orchestrator with fitting code take it over, whose store falters once."""
+    world = world_of(flow)
+    world.start("flow")
+    world.settle()
+    world.deploy(definition(renamed, "flow"))
+    world.restart()
+    world.signal("go")
+    world.settle()
+    assert world.status() == "blocked"
+    world.deploy(definition(flow, "flow"))
+    world.node.close()
+    world.advance(10_000)
+    world.nodes = [Node(world, "two", kind(world.store, call, at, happens=happens))]
+    return world
+
+
+CALLS = ["read_history", "commit", "list_blocked", "take_inbox", "sweep"]
+
+
+@pytest.mark.parametrize("happens", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "call"), [*((Faulty, call) for call in CALLS), (Unsure, "commit")]
+)
+def test_a_run_whose_code_fits_again_moves_although_its_owner_got_no_answer(
+    kind: type[Faulty], call: str, at: int, *, happens: bool
+) -> None:
+    world = taken_over(kind, call, at, happens=happens)
+    world.settle()
+    world.advance(2_000)
+    world.settle()
+    assert world.status() == "completed"
+    world.check_chain()
+
+
+def test_a_run_moves_that_rested_when_it_was_to_try_again() -> None:
+    """1 The log does not answer: it rests.  2 A doubt has it listed again.  3 It rests still."""
+    world = taken_over(Faulty, "read_history", 1, happens=False)
+    world.turn()
+    world.node.owner.doubt()
+    world.turn()
+    world.advance(2_000)
+    world.settle()
+    assert world.status() == "completed"

@@ -9,7 +9,8 @@ from orchestrator import workflow
 from orchestrator.core.replay import replay
 from orchestrator.core.values import Json
 from orchestrator.core.with_start import with_start
-from orchestrator.store.ports import Kind, RunKey, StartAnswer
+from orchestrator.engine.draft import Draft
+from orchestrator.store.ports import Kind, RunKey, StartAnswer, TimerKey, TimerKind
 from tests.engine.world import World
 
 _DELAY_MS = 60_000
@@ -208,3 +209,51 @@ def test_runs_that_are_put_off_take_no_place_in_memory() -> None:
     world.signal("number", 1)
     world.settle()
     assert world.node.owner.cache.take(RunKey(workflow_id="w", run=1)) is None
+
+
+async def on_and_on(taken: int = 0) -> int:
+    await workflow.signal("number")
+    if taken == 2:
+        return taken
+    workflow.continue_as_new(taken + 1)
+
+
+def rest_of(world: World) -> dict[TimerKey, int]:
+    """Let the owners come to rest, and return the timers that are set then."""
+    world.settle()
+    return dict(world.store._of("w").timers)
+
+
+def test_timer_of_a_start_goes_with_the_run_that_its_mail_began(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """1 Run 1 goes on as run 2.  2 A signal for run 2 is read.  3 Its timer is not yet due."""
+    world = World(on_and_on)
+    now_ms = world.store.now_ms
+    monkeypatch.setattr(world.node.owner, "_clock", lambda: now_ms() + 1)
+    world.start("on_and_on")
+    for number in range(3):
+        world.signal("number", number)
+        world.settle()
+    world.advance(1)
+    assert not rest_of(world)
+    assert world.result() == 2
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["history", "no history"])
+def test_timer_that_a_run_before_this_one_has_left_behind_vanishes(*, is_kept: bool) -> None:
+    world = World(on_and_on)
+    world.start("on_and_on")
+    for number in range(2):
+        world.signal("number", number)
+        world.settle()
+    part = world.store._of("w")
+    left = RunKey(workflow_id="w", run=2)
+    part.timers[Draft.timer_of(left, TimerKind.START, 0)] = 0
+    if not is_kept:
+        del part.logs[left]
+    world.node.owner.look_now()
+    assert not rest_of(world)
+    world.signal("number", 2)
+    world.settle()
+    assert world.result() == 2

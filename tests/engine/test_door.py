@@ -58,8 +58,16 @@ def test_a_line_that_is_passed_on_twice_is_one_signal(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("payload", "reason"),
-    [("{broken", "not JSON"), ('"' + "x" * PAYLOAD_BYTES_MAX + '"', "at most")],
-    ids=["broken", "oversized"],
+    [
+        ("{broken", "not JSON"),
+        ('"' + "x" * PAYLOAD_BYTES_MAX + '"', "at most"),
+        ('{"lr": NaN}', "NaN is no JSON"),
+        ("1e999", "larger than any float"),
+        (r'"\ud800"', "valid Unicode"),
+        ("[" * 100_000, "inside each other"),
+        ("[" * 990 + "]" * 990, "inside each other"),
+    ],
+    ids=["broken", "oversized", "nan", "huge", "surrogate", "open", "deep"],
 )
 def test_a_payload_that_cannot_be_read_is_told_of_in_the_runs_history(
     payload: str, reason: str
@@ -119,3 +127,32 @@ def test_a_line_for_a_run_that_has_ended_is_kept_with_the_reason() -> None:
     write(world, workflow="w", signal="approve", payload=GOOD)
     (rejected,) = world.store.rejected
     assert "ended" in rejected["reason"]
+
+
+@pytest.mark.parametrize("field", ["workflow", "signal", "id"])
+def test_a_field_beyond_its_bound_is_kept_with_the_reason(field: str) -> None:
+    world = asking_world()
+    line = {"workflow": "w", "signal": "approve", "payload": GOOD, field: "x" * 900_000}
+    write(world, **line)
+    assert f"field {field} has more than" in world.store.rejected[-1]["reason"]
+    write(world, workflow="w", signal="approve", payload=GOOD)
+    assert world.result() == "ana"
+
+
+def test_a_line_that_nobody_foresaw_holds_up_none_behind_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = asking_world()
+    post = world.store.post
+
+    def failing(workflow_id: str, *args: Any, **kwargs: Any) -> Any:
+        if workflow_id == "odd":
+            raise OverflowError("nobody foresaw this")
+        return post(workflow_id, *args, **kwargs)
+
+    monkeypatch.setattr(world.store, "post", failing)
+    world.store.write_door({"workflow": "odd", "signal": "approve"})
+    write(world, workflow="w", signal="approve", payload=GOOD)
+    assert world.result() == "ana"
+    assert world.store.rejected[-1]["reason"] == "it could not be passed on: OverflowError"
+    assert "it could not be passed on" in caplog.text

@@ -52,9 +52,10 @@ async def walk() -> Cursor:
 
 async def loud() -> None:
     try:
-        raise ApplicationError("deep", details=["y" * LAST_FAILURE_BYTES_MAX])
+        raise ApplicationError("deep", details=["y" * (LAST_FAILURE_BYTES_MAX // 2)])
     except ApplicationError as cause:
-        raise ApplicationError("loud", "Loud", details=[1]) from cause
+        details = ["z" * (LAST_FAILURE_BYTES_MAX // 2)]
+        raise ApplicationError("loud", "Loud", details=details) from cause
 
 
 async def stubborn() -> Any:

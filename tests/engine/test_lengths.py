@@ -9,7 +9,8 @@ import pytest
 from orchestrator import workflow
 from orchestrator.core import events as e
 from orchestrator.store.ports import Kind
-from tests.engine.world import World, definition
+from tests.engine.test_crashes import Faulty, Unsure
+from tests.engine.world import Node, World, definition
 
 MAX, RESERVED = 20, 10
 
@@ -134,6 +135,18 @@ def test_parked_run_that_is_stopped_has_room_to_compensate(kind: str, ends: str)
     assert world.status() == ends
     assert undone == ["r"]
     world.check_chain()
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["no answer", "unknown"])
+def test_parked_run_that_is_stopped_ends_although_the_answer_was_lost(*, is_told: bool) -> None:
+    world = parked(12)
+    world.node.close()
+    world.advance(10_000)
+    kind = Faulty if is_told else Unsure
+    world.nodes = [Node(world, "two", kind(world.store, "commit", 1, happens=True))]
+    world.post(Kind.CANCEL, {"reason": "enough", "request_id": "c"})
+    world.settle()
+    assert world.status() == "cancelled"
 
 
 def test_run_warns_once_for_each_threshold(caplog: pytest.LogCaptureFixture) -> None:

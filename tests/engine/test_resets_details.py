@@ -9,12 +9,12 @@ import pytest
 from orchestrator import workflow
 from orchestrator.core import events as e
 from orchestrator.core import resetting
-from orchestrator.core.errors import ApplicationError, ResetRefused
+from orchestrator.core.errors import ApplicationError, ResetRefused, StepTimeout
 from orchestrator.core.failure import Failure
 from orchestrator.core.replay import replay
 from orchestrator.core.retry import Retry
 from orchestrator.core.values import Json
-from orchestrator.store.ports import Kind
+from orchestrator.store.ports import AttemptKey, Kind
 from tests.engine.resetting import (
     begin_from,
     check,
@@ -25,7 +25,7 @@ from tests.engine.resetting import (
     reset,
     world_of,
 )
-from tests.engine.world import QUEUE, definition
+from tests.engine.world import QUEUE, World, definition
 
 MINUTE_MS = 60_000
 
@@ -197,6 +197,95 @@ def test_step_that_waits_for_a_retry_and_is_held_waits_on() -> None:
     world.tasks["flaky"] = lambda: "done"
     world.post(Kind.DECISION, {"step": 1, "decision": "unpause"})
     world.signal("on")
+    world.settle()
+    assert world.result() == "done"
+    check(world)
+
+
+async def limited() -> Any:
+    """A step that has an hour for all of its attempts, and nobody to look after one of them."""
+    minute = timedelta(minutes=1)
+    tried = asyncio.create_task(
+        workflow.step(
+            "flaky",
+            retry=Retry(attempts=5, initial=minute, interval_max=minute),
+            schedule_to_close=timedelta(hours=1),
+        )
+    )
+    await workflow.signal("on")
+    try:
+        return await tried
+    except StepTimeout:
+        return "timed out"
+
+
+def ten_minutes_later(*, in_back_off: bool) -> World:
+    """Return a world whose run took a signal ten minutes after its step was ordered."""
+    world = world_of(limited)
+    world.start("limited")
+    world.turn()
+    message = world.pop()
+    assert message
+    world.advance(10 * MINUTE_MS)
+    if in_back_off:
+        world.claim(message)
+        world.finish(message, {"kind": "failed", "failure": {"type": "T", "message": "m"}})
+    world.signal("on")
+    world.turn()
+    return world
+
+
+@pytest.mark.parametrize("in_back_off", [False, True], ids=["scheduled", "back-off"])
+@pytest.mark.parametrize("is_fork", [False, True], ids=["reset", "fork"])
+def test_time_of_a_step_stands_still_between_the_event_and_the_new_run(
+    *, in_back_off: bool, is_fork: bool
+) -> None:
+    world = ten_minutes_later(in_back_off=in_back_off)
+    world.advance(24 * 60 * MINUTE_MS)
+    world.tasks["flaky"] = lambda: 1 // 0
+    at = number_of(world, e.SignalReceived)
+    id, run = ("x", 1) if is_fork else ("w", 2)
+    if is_fork:
+        begin_from(world, at, id=id)
+    else:
+        reset(world, at)
+    assert world.names(id, run)[-1] == "StepAttemptFailed"
+    world.advance(2 * MINUTE_MS)
+    world.turn()
+    message = world.pop()
+    assert message
+    assert message["key"].startswith(f"{id}.{run}.")
+    world.claim(message)
+    world.store.detach(AttemptKey.parse(message["key"]), "worker/1")
+    # The step was ordered with the last event that was copied, or ten minutes before it.
+    left_ms = (50 if in_back_off else 60) * MINUTE_MS
+    world.advance(left_ms - 2 * MINUTE_MS - 1)
+    world.turn()
+    assert world.status(id) == "running"
+    world.advance(1)
+    world.turn()
+    assert world.result(id) == "timed out"
+    check(world, id)
+
+
+def test_step_that_was_cancelled_between_two_attempts_is_not_tried_again() -> None:
+    async def unwanted() -> Any:
+        tried = asyncio.create_task(workflow.step("flaky", retry=Retry(attempts=5)))
+        await workflow.signal("on")
+        tried.cancel()
+        return await workflow.signal("off")
+
+    world = world_of(unwanted)
+    world.tasks["flaky"] = lambda: 1 // 0
+    world.start("unwanted")
+    world.settle()
+    world.signal("on")
+    world.settle()
+    assert world.names()[-2:] == ["StepCancelRequested", "StepFailed"]
+    reset(world, number_of(world, e.StepCancelRequested), signals=False)
+    assert world.names("w", 2)[-2:] == ["HistoryCopied", "StepFailed"]
+    assert len(world.ran) == 1
+    world.signal("off", "done")
     world.settle()
     assert world.result() == "done"
     check(world)

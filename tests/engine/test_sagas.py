@@ -293,3 +293,39 @@ def test_a_result_that_could_not_be_kept_is_undone_although_its_failure_is_final
     world.finish(message, {"kind": "failed", "failure": failure, "ran": True})
     world.settle()
     assert shop.effects == ["reserve", "charge", "refund", "release"]
+
+
+async def by_hand() -> str:
+    async with workflow.saga() as saga:
+        try:
+            await saga.step(
+                "charge",
+                "o1",
+                undo="refund",
+                local=True,
+                retry=Retry(attempts=9),
+                schedule_to_close=timedelta(seconds=8),
+            )
+        except StepError as error:
+            return type(error).__name__
+    return "charged"
+
+
+def test_a_local_attempt_that_its_own_commit_settles_never_runs() -> None:
+    """Nobody looks until both the next attempt and the end of the step's time are due."""
+    world, shop = shop_world()
+    world.deploy(by_hand)
+    world.start("by_hand")
+    world.turn()
+    ((_, done),) = world.node.local.waiting
+    world.node.local.waiting.clear()
+    done({"kind": "failed", "failure": {"type": "T", "message": "m"}, "ran": False})
+    world.node.local_steps.close()
+    world.turn()
+    world.advance(20_000)
+    world.settle()
+    ended = ["StepAttemptFailed", "StepRetried", "StepFailed", "RunCompleted"]
+    assert world.names()[-4:] == ended, "nothing to undo"
+    assert world.result() == "StepTimeout"
+    assert not world.node.local.waiting
+    assert not shop.effects

@@ -16,8 +16,10 @@ from orchestrator.client.schedule_spec import (
 from orchestrator.client.schedules import schedule_definition
 from orchestrator.core import events as e
 from orchestrator.core.errors import ApplicationError
+from orchestrator.core.flags import FIRST, STREAMS
 from orchestrator.core.schedule import SCHEDULE_TYPE
 from orchestrator.core.values import Json, loads
+from orchestrator.engine import mail
 from orchestrator.payloads import PydanticCodec
 from tests.engine.test_crashes import Faulty
 from tests.engine.world import Node, World
@@ -245,6 +247,59 @@ def test_a_limited_number_of_actions_ends_it_but_not_a_trigger() -> None:
     tell(world, "trigger")
     assert len(instants(world)) == 3
     assert state(world)["schedule"]["remaining"] == 0
+
+
+def trigger_twice(world: World) -> None:
+    for _ in range(2):
+        world.signal("command", {"do": "trigger", "overlap": "allow_all"}, id=ID)
+    world.settle()
+
+
+def test_two_triggers_of_one_millisecond_are_two_runs() -> None:
+    world = scheduled("patient", paused=True)
+    trigger_twice(world)
+    first, second = started_ids(world)
+    assert [world.status(one) for one in (first, second)] == ["running"] * 2
+    assert state(world)["running"] == [first, second]
+    assert state(world)["refused"] == 0
+    world.signal("end", id=second)
+    world.settle()
+    assert state(world)["running"] == [first]
+    tell(world, "trigger")
+    assert state(world)["skipped"] == 1, "the first one is open"
+    world.restart()
+    world.signal("end", id=first)
+    world.settle()
+    assert [each["status"] for each in state(world)["recent"]] == ["completed"] * 2
+
+
+def test_a_run_that_is_refused_leaves_the_one_that_is_open() -> None:
+    world = scheduled("patient")
+    minutes(world, 1)
+    (at_ms,), (open_id,) = instants(world), started_ids(world)
+    tell(world, "backfill", start_at_ms=at_ms, end_at_ms=at_ms, overlap="allow_all")
+    assert started_ids(world) == [open_id] * 2
+    assert state(world)["running"] == [open_id]
+    assert [each["status"] for each in state(world)["recent"]] == ["running", "refused"]
+    minutes(world, 2)
+    assert state(world)["skipped"] == 2
+    world.signal("end", id=open_id)
+    world.settle()
+    assert state(world)["running"] == []
+
+
+def test_a_schedule_from_before_goes_on_as_it_decided_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "FLAGS", (FIRST, STREAMS))
+    world = scheduled("patient", paused=True)
+    monkeypatch.undo()
+    trigger_twice(world)
+    tell(world, "trigger")
+    assert len(set(started_ids(world))) < len(started_ids(world))
+    world.restart()
+    world.settle()
+    tell(world, "unpause")
+    minutes(world, 1)
+    assert "RunBlocked" not in world.names(ID)
 
 
 def test_a_backfill_takes_the_range_by_its_own_policy() -> None:

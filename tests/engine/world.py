@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from orchestrator.core.blobs import BlobRef
 from orchestrator.core.definition import WorkflowDefinition
-from orchestrator.core.errors import PayloadTooLarge, StoreUnavailable
+from orchestrator.core.errors import BlobUnavailable, PayloadTooLarge, StoreUnavailable
 from orchestrator.core.events import Event, decode
 from orchestrator.core.failure import failure_of
 from orchestrator.core.ledger import Ledger
@@ -77,7 +77,7 @@ class MemoryBlobs:
 
     def get(self, ref: BlobRef) -> Json:
         if ref.sha256 not in self.values:
-            raise StoreUnavailable("blob", f"{ref.sha256} is missing")
+            raise BlobUnavailable(f"blob {ref.sha256}", "it is missing")
         return self.values[ref.sha256]
 
     def delete(self, ref: BlobRef) -> None:

@@ -297,3 +297,16 @@ def test_update_client_interceptor() -> None:
         assert handle.update("add", 4) == 5
         received = [one.event for one in handle.history() if one.type == "UpdateReceived"]
         assert [one.args for one in received if isinstance(one, e.UpdateReceived)] == [[5]]
+
+
+def test_update_before_the_first_handler_says_where_handlers_belong() -> None:
+    async def late() -> None:
+        await workflow.sleep(60)
+
+    world = World(late)
+    world.start("late")
+    world.update("add", 1, update_id="u")
+    world.settle()
+    rejected = outcome(world, "u")
+    assert isinstance(rejected, e.UpdateRejected)
+    assert "known: none; handlers that are to take the first ones belong before" in rejected.reason

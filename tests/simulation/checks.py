@@ -19,7 +19,7 @@ from tests.simulation.histories import Event
 from tests.simulation.permits import RATES
 from tests.simulation.server import Server
 from tests.simulation.service import Service
-from tests.simulation.watch import Acknowledged, Recorded, Watch
+from tests.simulation.watch import CLOCK_ERROR_MS, Acknowledged, Recorded, Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +88,9 @@ def _check_instants(key: RunKey, events: Sequence[Event], log: Sequence[Recorded
             # Its activation's; of a blocked run, whose commands follow late, an earlier one's.
             is_right, expected = at_ms in inputs, "that of an input before it"
         else:
-            is_right = last_ms <= at_ms <= recorded.now_ms
-            expected = f"between {last_ms} and {recorded.now_ms}"
+            now_ms = recorded.now_ms + CLOCK_ERROR_MS
+            is_right = last_ms <= at_ms <= now_ms
+            expected = f"between {last_ms} and {now_ms}"
             inputs.add(at_ms)
             last_ms = at_ms
         if not is_right:

@@ -53,14 +53,15 @@ class OneTurn(threading.Event):
 
 
 class _StoreClock:
-    """The store's clock as an orchestrator keeps it between two looks: it keeps it well."""
+    """The store's clock as an orchestrator keeps it between two looks: well, but in whole ms."""
 
-    def __init__(self, scheduler: Scheduler, session: Session) -> None:
+    def __init__(self, scheduler: Scheduler, session: Session, ahead_ms: int) -> None:
         self._scheduler = scheduler
         self._session = session
+        self._ahead_ms = ahead_ms
 
     def __call__(self) -> int:
-        return self._scheduler.now_ms
+        return self._scheduler.now_ms + self._ahead_ms
 
     def set(self) -> int:
         now_ms: int = self._session.now_ms()
@@ -151,7 +152,7 @@ class SimulatedEngine(Engine):
             read_step=session.read_step,
             read_history=session.read_history,
         )
-        self._clock = _StoreClock(node.scheduler, session)  # type: ignore[assignment]
+        self._clock = _StoreClock(node.scheduler, session, node.ahead_ms)  # type: ignore[assignment]
         self._owner = Owner(session, self._leases, tools, self._local, settings, clock=self._clock)
         self.relay = OutboxRelay(session, tools.dispatcher, lambda: list(self._leases.tokens))
         self._relay = None  # Its thread is turned by hand as well.
@@ -199,6 +200,7 @@ class Node(Actor):
     Args:
         is_buggy: It runs the version with the bug.
         run_cache_max: Runs it keeps in memory.
+        ahead_ms: How far its estimate of the store's clock is ahead of that.
     """
 
     def __init__(  # noqa: PLR0913 - a process and all that is around it
@@ -214,8 +216,10 @@ class Node(Actor):
         next_due_ms: Callable[[list[int]], int | None],
         is_buggy: bool,
         run_cache_max: int,
+        ahead_ms: int,
     ) -> None:
         super().__init__(name)
+        self.ahead_ms = ahead_ms
         self.scheduler = scheduler
         self.broker = broker
         self.blobs = blobs

@@ -227,9 +227,14 @@ _POSTING = frozenset({"start", "post", "post_outcome", "release_lease"})
 
 
 def _presumes(sent: tuple[str, Commit]) -> bool:
-    """Return whether a commit gives an attempt up: there the races are, so faults come often."""
+    """Return whether faults come often to a commit.
+
+    One that gives an attempt up: there the races are.  One that lets a blocked run move: nothing
+    else may ever arrive for it.
+    """
     commit = sent[1]
-    return bool(commit.given_up or commit.unposted or commit.unclaimed)
+    is_moving = commit.blocked is False
+    return bool(commit.given_up or commit.unposted or commit.unclaimed or is_moving)
 
 
 def _frozen(args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core import compensation, randomness
+from orchestrator.core import compensation, randomness, seen
 from orchestrator.core.compensation import SagaRecord
 from orchestrator.core.events import RunFailed, StepCompleted
 from orchestrator.core.last_ends import LastEnds
 from orchestrator.core.ledger import Ledger
 from orchestrator.core.run_retry import attempt_in
-from orchestrator.engine import chains, mail, undelivered
+from orchestrator.engine import chains, delays, mail, owner, undelivered
 from orchestrator.engine.attempts import Attempts
 from orchestrator.engine.chains import Forwarding
 from orchestrator.engine.draft import Draft
@@ -29,7 +29,7 @@ from orchestrator.store import memory_attempts, memory_commit, memory_permits
 from orchestrator.store.memory_partition import Partition
 from orchestrator.store.memory_permits import MemoryPermits
 from orchestrator.store.permit_ports import Grant, Holder
-from orchestrator.store.ports import Claim, ClaimAnswer, Kind
+from orchestrator.store.ports import Claim, ClaimAnswer, Kind, TimerKind
 from tests.simulation.__main__ import main, one
 
 pytestmark = pytest.mark.long
@@ -102,6 +102,44 @@ def messages_are_never_sent_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Draft, "arm_resend", nothing)
 
 
+def timers_of_starts_outlive_their_runs(patch: pytest.MonkeyPatch) -> None:
+    """Mail begins a run before its START timer is due, which only a run in progress removes."""
+    begun, close = delays.arrivals_of_unbegun, Draft.close
+
+    def kept(draft: Draft) -> None:
+        removed = draft.timers_removed
+        draft.timers_removed = {one for one in removed if one.kind is not TimerKind.START}
+
+    def beginning(store: Any, run: LiveRun, arrivals: Any, now_ms: int) -> Any:
+        found = begun(store, run, arrivals, now_ms)
+        kept(run.draft)
+        return found
+
+    def closing(draft: Draft, at_ms: int) -> None:
+        close(draft, at_ms)
+        kept(draft)
+
+    patch.setattr(owner, "arrivals_of_unbegun", beginning)
+    patch.setattr(Draft, "close", closing)
+    patch.setattr(Draft, "_is_of_open_run", True)
+
+
+def pokes_are_lost_with_an_answer(patch: pytest.MonkeyPatch) -> None:
+    """A blocked run is poked when its partition is gained, and then no more."""
+
+    def without_poke(call: Callable[..., Any]) -> Callable[..., Any]:
+        def forgetful(self: Owner, *args: Any) -> None:
+            pokes, unpoked = self._pokes.copy(), self._unpoked.copy()
+            call(self, *args)
+            self._pokes, self._unpoked = pokes, unpoked
+
+        return forgetful
+
+    patch.setattr(Owner, "doubt", without_poke(Owner.doubt))
+    patch.setattr(Owner, "_wake_resting", without_poke(Owner._wake_resting))
+    patch.setattr(Owner, "_settle", without_poke(Owner._settle))
+
+
 def retries_have_no_timer(patch: pytest.MonkeyPatch) -> None:
     follow = Attempts._follow
 
@@ -129,7 +167,7 @@ def what_nobody_took_does_not_go_over(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_chain_does_not_know_its_signals_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(mail, "signal_digest", lambda _signal_id: "")
+    patch.setattr(seen, "signal_digest", lambda _signal_id: "")
 
 
 def mail_of_a_chain_stays_where_it_is(patch: pytest.MonkeyPatch) -> None:
@@ -275,6 +313,8 @@ PLANTED: list[tuple[Plant, str, int]] = [
     (an_attempt_begins_before_the_last_one_has_ended, "P2", 0),
     (messages_are_never_sent_again, "P5", 55),
     (retries_have_no_timer, "P5", 2),
+    (timers_of_starts_outlive_their_runs, "P5", 0),
+    (pokes_are_lost_with_an_answer, "P5", 1180),
     (nobody_takes_over, "P5", 0),
     (anyone_may_write, "P6", 0),
     (the_engine_stumbles, "engine", 3),

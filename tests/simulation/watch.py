@@ -18,6 +18,9 @@ from tests.simulation.broken import Broken
 from tests.simulation.permits import PermitModel
 from tests.simulation.retries import check_beginning
 
+#: An orchestrator's estimate of the store's clock is ahead of that by so much at most.
+CLOCK_ERROR_MS = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:

@@ -3,7 +3,8 @@
 W1  The seed decides everything: which programs, which faults, who acts when.  Each of these has
     numbers of its own, so that a change in one leaves the others as they were.
 W2  After the storm comes the quiet time: no faults, sound code, at least one orchestrator and one
-    worker, people who decide.  Then everything must come to an end (P5).
+    worker, people who decide.  Then everything must come to an end (P5).  Sound code comes a moment
+    before, while calls still fail.
 """
 
 from random import Random
@@ -22,7 +23,7 @@ from tests.simulation.server import Server
 from tests.simulation.service import Service
 from tests.simulation.session import Network, Session
 from tests.simulation.story import Story
-from tests.simulation.watch import Watch
+from tests.simulation.watch import CLOCK_ERROR_MS, Watch
 from tests.simulation.weather import Weather
 from tests.simulation.workers import Bench, Surroundings, Worker
 
@@ -89,6 +90,7 @@ class World:
         self.worker_slots = shape.randint(1, 3)
         self.ids = [f"w{number}" for number in range(1, shape.choice((1, 2, 2, 3)) + 1)]
         self._engine_rng = self._numbers("engine")
+        self._clocks = self._numbers("clocks")
         self._names = 0
         #: When a partition was first seen without an owner.
         self._ownerless: dict[int, int] = {}
@@ -163,6 +165,7 @@ class World:
             next_due_ms=self._next_due_ms,
             is_buggy=self.is_buggy,
             run_cache_max=self.run_cache_max,
+            ahead_ms=self._clocks.choice((0, 0, CLOCK_ERROR_MS)),
         )
         self.nodes.append(node)
         self.story.tell(node.name, "starts, with a bug" if node.is_buggy else "starts")
@@ -220,6 +223,17 @@ class World:
         if self.weather.environment:
             Storm(self, self._numbers("storm")).begin()
         self.scheduler.run_until(self.scheduler.now_ms + self.weather.storm_ms)
+        if self.is_buggy or any(node.is_buggy for node in self.nodes):
+            self._mend()
+
+    def _mend(self) -> None:
+        """Deploy sound code while calls still fail: nothing but that moves a blocked run."""
+        self.weather.storm_ms = 0
+        self.is_buggy = False
+        for node in self.nodes:
+            node.is_doomed = True
+        self.add_node()
+        self.scheduler.run_until(self.scheduler.now_ms + TAKEOVER_MS_MAX)
 
     def quiet(self) -> None:
         """Let everything come to its end.
@@ -246,10 +260,6 @@ class World:
         self.network.away_until_ms = 0
         for actor in (*self.nodes, *self.workers, *self.clients):
             actor.cut_until_ms = 0
-        if self.is_buggy or any(node.is_buggy for node in self.nodes):
-            self.is_buggy = False
-            for node in self.nodes:
-                node.is_doomed = True
         if not any(map(_stays, self.nodes)):
             self.add_node()
         if not any(map(_stays, self.workers)):

@@ -11,9 +11,17 @@ from orchestrator.core.errors import StoreUnavailable
 from orchestrator.embedded import EmbeddedServer
 from orchestrator.store.connect import connect
 from orchestrator.store.index_ports import Window
-from orchestrator.store.ports import Answer, ClaimAnswer, CommitResult, Kind, Message, PostAnswer
+from orchestrator.store.ports import (
+    Answer,
+    ClaimAnswer,
+    CommitResult,
+    Kind,
+    Message,
+    PostAnswer,
+    TimerKind,
+)
 from orchestrator.store.redis import RedisStore
-from tests.store.world import DONE, LONG_MS, OWNER, START, TOKEN, World, redis_world
+from tests.store.world import DONE, LONG_MS, OWNER, START, TOKEN, World, redis_world, timer
 
 USERS = Path(__file__).parents[2] / "ops" / "users.acl"
 ROLES = ["worker", "client", "orchestrator"]
@@ -101,7 +109,7 @@ def test_orchestrator_may_do_its_work(roles: Roles) -> None:
     assert store.sweep([partition], count=9)[1][partition].timers == []
     assert store.list_blocked(partition) == []
     assert store.read_step(key, 1) == {}
-    store.discard(partition, TOKEN, ["1-1"])
+    store.discard(partition, TOKEN, ["1-1"], [timer(key, TimerKind.START, 0)])
     store.reject({"signal": "s"}, "no such run")
     store.answer([Answer(reply_to="reply-1", body={"ok": 1})])
     assert store.read_door(count=9) == []

@@ -303,3 +303,13 @@ def test_commit_with_very_many_parts_lands_whole(world: World) -> None:
     assert world.store.read_step(key, count - 1)["state"] == "scheduled"
     world.commit(key, ["gone"], timers_removed=list(timers))
     assert world.timers() == []
+
+
+def test_commit_of_a_field_alone_changes_that_field_of_the_row(world: World) -> None:
+    key = world.open_run()
+    before = world.store.find_row(key.workflow_id)
+    history = world.store.read_history(key)
+    assert before is not None
+    assert world.commit(key, fields={"rests": "why"}) is CommitResult.COMMITTED
+    assert world.store.find_row(key.workflow_id) == {**before, "rests": "why"}
+    assert world.store.read_history(key) == history

@@ -2,12 +2,13 @@
 
 import threading
 
+from orchestrator.core.limits import EVENT_BYTES_MAX
 from orchestrator.core.values import Json
 from orchestrator.store.keys import partition_of
 from orchestrator.store.memory import MemoryStore
-from orchestrator.store.ports import Kind
+from orchestrator.store.ports import AttemptKey, ClaimAnswer, Kind, TimerKey, TimerKind
 from tests.store.conftest import client_of, keys_of
-from tests.store.world import START, TOKEN, World
+from tests.store.world import START, TOKEN, World, timer
 
 
 def signal(number: int) -> dict[str, Json]:
@@ -90,11 +91,16 @@ def test_unreadable_entries_are_moved_to_the_rejected_list(server_world: World) 
     client.xadd(inbox, {**good, "body": "[1]"})
     client.xadd(inbox, {"body": "{}"})
     client.xadd(inbox, {**good, "workflow": b"\xff"})
+    client.xadd(inbox, {**good, "body": '{"result": NaN}'})
+    client.xadd(inbox, {**good, "body": '{"result": 1e999}'})
+    client.xadd(inbox, {**good, "body": r'{"result": "\ud800"}'})
+    client.xadd(inbox, {**good, "body": '{"result":' + "[" * 5_000})
+    client.xadd(inbox, {**good, "body": '{"result":"' + "x" * EVENT_BYTES_MAX + '"}'})
     client.xadd(inbox, good)
     assert [entry.kind for entry in world.inbox()] == [Kind.SIGNAL]
     assert client.xlen(inbox) == 1
     lines = client.xrange(keys_of(world).rejected)
-    assert len(lines) == 6
+    assert len(lines) == 11
     assert all(fields[b"reason"] for _, fields in lines)
     assert lines[0][1][b"kind"] == b"nonsense"
     assert lines[5][1][b"workflow"] == b"\xff"
@@ -113,12 +119,68 @@ def test_entries_of_no_history_are_discarded_by_the_lease_holder_only(world: Wor
     assert [entry.id for entry in world.inbox()] == ids[2:]
 
 
-def test_very_many_entries_are_discarded_in_one_call(world: World) -> None:
-    world.open_run()
+def test_timers_of_no_history_are_discarded_by_the_lease_holder_only(world: World) -> None:
+    key = world.open_run()
+    gone, kept = timer(key, TimerKind.START, 0), timer(key, TimerKind.SLEEP)
+    world.commit(key, ["a"], timers_set={gone: 1, kept: 2})
+    world.store.post("order-42", Kind.SIGNAL, signal(1))
+    world.store.discard(world.partition(), "stale", [], [gone, kept])
+    assert due(world) == [gone, kept]
+    world.store.discard(world.partition(), TOKEN, [], [gone])
+    assert due(world) == [kept]
+    (entry,) = world.inbox()
+    world.store.discard(world.partition(), TOKEN, [entry.id], [gone, kept])
+    assert (due(world), world.inbox()) == ([], [])
+
+
+def test_expired_claims_of_no_history_are_discarded_and_others_are_not(world: World) -> None:
+    key = world.open_run()
+    sent = [world.send(key, step) for step in (1, 2)]
+    world.store.claim(sent[0], "one", ttl_ms=1)
+    world.store.claim(sent[1], "one", ttl_ms=60_000)
+    world.pass_ms(2)
+    world.store.discard(world.partition(), "stale", [], (), sent)
+    assert expired(world) == [sent[0]]
+    world.store.discard(world.partition(), TOKEN, [], (), sent)
+    assert expired(world) == []
+    assert world.store.renew({sent[1]: "one"}, ttl_ms=60_000) == {sent[1]: ClaimAnswer.GRANTED}
+
+
+def expired(world: World) -> list[AttemptKey]:
+    _, found = world.store.sweep([world.partition()], count=9)
+    return [*found[world.partition()].claims]
+
+
+def due(world: World) -> list[TimerKey]:
+    _, found = world.store.sweep([world.partition()], count=9)
+    return [*found[world.partition()].timers]
+
+
+def test_very_many_entries_and_timers_are_discarded_in_one_call(world: World) -> None:
+    key = world.open_run()
+    timers = [timer(key, TimerKind.SLEEP, number) for number in range(1, 20_000)]
+    world.commit(key, ["a"], timers_set={timers[-1]: 1})
     world.store.post("order-42", Kind.SIGNAL, signal(1))
     ids = [*(f"{n}-7" for n in range(1, 20_000)), world.inbox()[0].id]
-    world.store.discard(world.partition(), TOKEN, ids)
-    assert world.inbox() == []
+    world.store.discard(world.partition(), TOKEN, ids, timers)
+    assert (world.inbox(), due(world)) == ([], [])
+
+
+def test_an_entry_that_no_run_can_take_is_moved_to_the_rejected_list(world: World) -> None:
+    world.open_run()
+    for number in range(2):
+        world.store.post("order-42", Kind.SIGNAL, signal(number))
+    first, second = (entry.id for entry in world.inbox())
+    world.store.set_aside(world.partition(), TOKEN, first, "it is odd")
+    assert [entry.id for entry in world.inbox()] == [second]
+    (kept,) = world.rejected()
+    told = {name: kept[name] for name in ("workflow", "kind", "run", "reason")}
+    assert told == {"workflow": "order-42", "kind": "signal", "run": "1", "reason": "it is odd"}
+    # Who has lost the lease takes nothing away.
+    world.store.set_aside(world.partition(), "stale", second, "it is odd")
+    assert [entry.id for entry in world.inbox()] == [second]
+    world.store.set_aside(world.partition(), TOKEN, "1-1", "it is gone")
+    assert len(world.rejected()) == 2
 
 
 def test_rejected_signal_is_kept_with_its_reason(world: World) -> None:

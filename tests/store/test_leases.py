@@ -74,3 +74,15 @@ def test_orchestrators_that_report_are_listed_until_they_fall_silent(world: Worl
     world.store.retire_orchestrator("b")
     world.store.retire_orchestrator("b")
     assert world.store.report_orchestrator("a", ttl_ms=LONG_MS) == ["a"]
+
+
+def test_whoever_looks_is_told_until_when_each_report_holds(world: World) -> None:
+    assert world.store.list_orchestrators() == {}
+    before_ms = world.store.now_ms()
+    world.store.report_orchestrator("silent", ttl_ms=300)
+    world.store.report_orchestrator("alive", ttl_ms=LONG_MS)
+    world.pass_ms(400)
+    found = world.store.list_orchestrators()
+    assert set(found) == {"alive", "silent"}
+    assert before_ms + 300 <= found["silent"] <= world.store.now_ms()
+    assert found["alive"] >= before_ms + LONG_MS

@@ -1,6 +1,7 @@
-"""A sweep finds what is due by the store's own clock, and changes nothing."""
+"""A sweep finds what is due by the store's own clock, and changes nothing that we have written."""
 
 from orchestrator.store.ports import Due, TimerKind
+from tests.store.conftest import client_of, keys_of
 from tests.store.world import LONG_MS, World, timer
 
 
@@ -53,3 +54,31 @@ def test_sweep_of_several_partitions_tells_them_apart(world: World) -> None:
     now_ms, nothing = world.store.sweep([], count=9)
     assert nothing == {}
     assert now_ms <= world.store.now_ms()
+
+
+def test_members_that_name_nothing_go_to_the_rejected_list(server_world: World) -> None:
+    world, client, keys = server_world, client_of(server_world), keys_of(server_world)
+    key = world.open_run()
+    sleep = timer(key, TimerKind.SLEEP)
+    world.commit(key, ["a"], timers_set={sleep: 5})
+    world.store.claim(world.send(key), "one", ttl_ms=1)
+    world.pass_ms(2)
+    timers, claims = keys.timers(world.partition()), keys.claims(world.partition())
+    # The last ones are read, but nobody would find them again under what was read.
+    for odd in ("garbage", "nonsense:order-42.1.1.0", b"\xff", "sleep:order-42.01.1.0"):
+        client.zadd(timers, {odd: 1})
+    for odd in ("garbage", "order-42.1.x.1", "order-42.1. 1.1"):
+        client.zadd(claims, {odd: 1})
+    for _ in range(2):
+        _, found = world.store.sweep([world.partition()], count=99)
+        due = found[world.partition()]
+        assert due.timers == [sleep]
+        assert [claim.step for claim in due.claims] == [1]
+    lines = [fields for _, fields in client.xrange(keys.rejected)]
+    assert [fields[b"member"] for fields in lines if fields[b"key"] == timers.encode()] == [
+        b"garbage",
+        b"nonsense:order-42.1.1.0",
+        b"sleep:order-42.01.1.0",
+        b"\xff",
+    ]
+    assert len(lines) == 7

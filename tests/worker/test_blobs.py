@@ -48,7 +48,7 @@ def test_damaged_file_is_never_a_value_and_is_mended_by_the_next_put(
 
 
 def test_missing_value_asks_whether_the_directory_is_shared(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="share this directory"):
+    with pytest.raises(StoreUnavailable, match="let all processes share the directory"):
         DirectoryBlobs(tmp_path).get(BlobRef(sha256="0" * 64, size=1))
 
 

@@ -12,16 +12,23 @@
 -- ARGV[6]  run        number
 -- ARGV[7]  body       JSON of the OUTCOME entry
 -- ARGV[8]  late_body  JSON of the LATE_OUTCOME entry
+-- ARGV[9]  digest     of what is said and by whom; "" from those who say one thing alone
 --
 -- Returns "posted" | "repeated" | "superseded" | "gone"
 --
 -- H6: attempt, state and token must fit, or the outcome is refused, and recorded as late.
--- H9: the row remembers the last attempt that posted, and the last that was late.
+-- H9: the row remembers the last attempt that posted, and the last that was late.  What a digest
+--     came with is known by it until the run ends, "<step>.said.<attempt>": another outcome under
+--     the same token is no repetition.
 
-local step, attempt, member, token = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local step, attempt, member, token, digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[9]
 local row = redis.call("HMGET", KEYS[1], step .. ".attempt", step .. ".state", step .. ".claim",
     step .. ".posted_attempt", step .. ".posted_by", step .. ".late_attempt", "open",
-    step .. ".external")
+    step .. ".external", step .. ".said." .. attempt)
+local said = digest ~= "" and row[9]
+if said == digest then
+    return "repeated"
+end
 if not row[1] then
     -- Settled, perhaps by another attempt.  A body that ran under a claim of its own ("<worker>/…")
     -- is told of in the history, as long as the run is open.
@@ -41,7 +48,7 @@ local function fits(claim)
     return string.sub(claim, 1, #token) == token
 end
 
-if row[4] == attempt and fits(row[5] or "") then
+if row[4] == attempt and fits(row[5] or "") and not said then
     return "repeated"
 end
 
@@ -72,6 +79,9 @@ redis.call("XADD", KEYS[4], "*", "kind", "outcome", "workflow", ARGV[5], "run", 
     "body", ARGV[7])
 redis.call("HSET", KEYS[1], step .. ".state", "posted",
     step .. ".posted_attempt", attempt, step .. ".posted_by", row[3] or "")
+if digest ~= "" then
+    redis.call("HSET", KEYS[1], step .. ".said." .. attempt, digest)
+end
 redis.call("ZREM", KEYS[2], member)
 redis.call("ZREM", KEYS[3], "start_to_close:" .. member, "heartbeat:" .. member,
     "unclaimed:" .. member, "schedule_to_start:" .. member)

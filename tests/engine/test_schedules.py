@@ -337,6 +337,27 @@ def test_a_bad_command_is_on_record_and_changes_nothing() -> None:
     assert len(instants(world)) == 1
 
 
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ({"args": 5}, "args are a int; a list is wanted"),
+        ({"args": "x"}, "args are a str; a list is wanted"),
+        ({"kwargs": [1]}, "kwargs are no mapping"),
+        ({"kwargs": "x"}, "kwargs are no mapping"),
+    ],
+    ids=str,
+)
+def test_an_action_that_could_never_begin_is_refused(part: dict[str, Json], reason: str) -> None:
+    world = scheduled()
+    bad: Any = made().as_json(PydanticCodec())
+    bad["action"] |= part
+    tell(world, "update", schedule=bad)
+    (rejected,) = [one for one in world.events(ID) if isinstance(one, e.SignalRejected)]
+    assert reason in rejected.reason
+    minutes(world, 1)
+    assert len(instants(world)) == 1
+
+
 def test_a_deleted_schedule_leaves_its_runs_alone() -> None:
     world = scheduled("patient")
     minutes(world, 1)

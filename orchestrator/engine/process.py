@@ -158,6 +158,7 @@ class Engine:
                 # The boundary of the process: whatever somebody wrote where we read, the next
                 # orchestrator would read it too.
                 logger.exception("orchestrator %s: this turn failed; trying again", self.owner_id)
+                self._give_back()  # Whatever it is, another one may not have it.
             else:
                 back_off_s = _BACK_OFF_S
                 continue
@@ -204,12 +205,15 @@ class Engine:
         self._server_id = self._known_server_id = server_id
         self._balance_at_ms = 0
 
-    def _hand_over(self) -> None:
+    def _give_back(self) -> None:
         try:
             self._leases.release_all()
             logger.info("orchestrator %s: handed over", self.owner_id)
         except StoreUnavailable as error:
             logger.warning("%s: the leases expire by themselves", error)
+
+    def _hand_over(self) -> None:
+        self._give_back()
         if self._relay:
             self._relay.close()
         self._local.close()

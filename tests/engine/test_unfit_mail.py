@@ -14,6 +14,7 @@ from orchestrator.core import events as e
 from orchestrator.core.limits import NAME_CHARS_MAX, REASON_CHARS_MAX
 from orchestrator.core.values import Json
 from orchestrator.engine.mail import Mail
+from orchestrator.engine.owner import Owner
 from orchestrator.engine.process import Engine
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.ports import AttemptKey, InboxEntry, Kind, TimerKey, TimerKind
@@ -179,15 +180,25 @@ def test_an_orchestrator_outlives_whatever_its_turn_raises(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, stop = MemoryStore(2), threading.Event()
-    turns: list[int] = []
+    held: list[int] = []
+    free: list[bool] = []
+    turn = Engine._turn
 
-    def failing(engine: Engine, stop: threading.Event) -> None:
-        turns.append(1)
-        if len(turns) == 3:
+    def failing(owner: Owner, **_: Any) -> int:
+        held.append(len(owner._leases.tokens))
+        if len(held) == 3:
             stop.set()
         raise OverflowError("nobody foresaw this")
 
-    monkeypatch.setattr(Engine, "_turn", failing)
+    def looked_at(engine: Engine, event: threading.Event) -> None:
+        if held:  # The turn before has failed: another orchestrator could have them.
+            free.append(all(store.grant_lease(p, "another", "x", ttl_ms=9_000) for p in range(2)))
+            for partition in range(2):
+                store.release_lease(partition, "x")
+        turn(engine, event)
+
+    monkeypatch.setattr(Owner, "cycle", failing)
+    monkeypatch.setattr(Engine, "_turn", looked_at)
     engine = Engine(
         store=store,
         registry={},
@@ -196,5 +207,6 @@ def test_an_orchestrator_outlives_whatever_its_turn_raises(
         local=HandLocal(),
     )
     engine.run(stop)
-    assert len(turns) == 3
+    assert held == [2, 2, 2]
+    assert free == [True, True]
     assert "this turn failed" in caplog.text

@@ -476,7 +476,8 @@ class ExternalWorkflowError(OrchestratorError):
 class ActivationFailed(OrchestratorError):
     """An activation could not be carried out; the engine blocks the run and records why.
 
-    `kind` is "nondeterminism", "bug", "forbidden", "deadline", "limit" or "unknown_workflow".
+    `kind` is "nondeterminism", "bug", "forbidden", "deadline", "limit", "unknown_workflow" or
+    "newer_engine".
     """
 
     def __init__(

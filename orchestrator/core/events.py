@@ -754,7 +754,8 @@ class RequestRejected(Event):
 class RunBlocked(Event):
     """The run rests until fitting code is deployed; its inputs are recorded meanwhile.
 
-    `kind` is "nondeterminism", "bug", "forbidden", "deadline", "unknown_workflow" or "limit".
+    `kind` is "nondeterminism", "bug", "forbidden", "deadline", "unknown_workflow", "limit" or
+    "newer_engine".
     For a nondeterminism `recorded` and `issued` show both sides; `where` is the source line.
     """
 

@@ -22,7 +22,7 @@ from typing import Any, NoReturn, cast
 
 from orchestrator.core.blobs import find_blob_ref
 from orchestrator.core.definition import WorkflowDefinition
-from orchestrator.core.errors import NondeterminismError
+from orchestrator.core.errors import ActivationFailed, NondeterminismError
 from orchestrator.core.events import (
     COMMANDS,
     INPUTS,
@@ -38,6 +38,7 @@ from orchestrator.core.events import (
     UpdateCompleted,
 )
 from orchestrator.core.execution import Execution
+from orchestrator.core.flags import why_too_new
 from orchestrator.core.patches import patches_in
 from orchestrator.core.places import Place, in_words
 from orchestrator.core.queries import waiting_at
@@ -87,6 +88,9 @@ def replay(
     started = events[0] if events else None
     if not isinstance(started, RunStarted):
         raise ValueError(f"{workflow_id}: a history begins with RunStarted")
+    too_new = why_too_new(started.flags)
+    if too_new:
+        raise ActivationFailed("newer_engine", too_new)
     makers = _makers(events, workflow_id, run)
     execution = Execution(definition, RunInfo.of(*makers[0], started), replaying=True)
     execution.updates.verdicts = verdicts_in(events)

@@ -8,8 +8,9 @@ import pytest
 
 from orchestrator import workflow
 from orchestrator.core import events as e
-from orchestrator.core import guard
+from orchestrator.core import flags, guard
 from orchestrator.core.errors import ApplicationError
+from orchestrator.engine import mail
 from orchestrator.store.ports import Kind
 from tests.engine.test_crashes import Faulty, Unsure
 from tests.engine.world import Node, World, definition
@@ -194,6 +195,29 @@ def test_a_workflow_nobody_knows_waits_for_its_deploy() -> None:
     world.deploy(definition(flow, "flow"))
     world.restart()
     world.signal("go")
+    world.settle()
+    assert world.status() == "completed"
+
+
+def test_a_run_that_a_newer_engine_began_waits_for_one_that_knows_its_rules(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(definition(flow, "flow"))
+    world.tasks.update(first=lambda: 1, second=lambda: 2)
+    with monkeypatch.context() as newer:
+        newer.setattr(flags, "FLAGS", (*flags.FLAGS, 99))
+        newer.setattr(mail, "FLAGS", (*flags.FLAGS, 99))
+        world.start("flow")
+        world.settle()
+        assert world.status() == "running"
+        world.restart()
+    world.signal("go")
+    world.settle()
+    assert world.status() == "blocked"
+    (why,) = blocked_events(world)
+    assert (why.kind, "flags 99" in why.message) == ("newer_engine", True)
+    monkeypatch.setattr(flags, "FLAGS", (*flags.FLAGS, 99))
+    world.restart()
     world.settle()
     assert world.status() == "completed"
 

@@ -1,8 +1,10 @@
 """What the simulation says when a promise does not hold."""
 
 
-class Broken(AssertionError):
+class Broken(BaseException):
     """A promise is broken: which, about what, and what was expected and found instead.
+
+    No `Exception`: the engine outlives those, and would go on.
 
     `promise` is P1 to P6, or "engine" where the engine met an exception it cannot explain.
     """

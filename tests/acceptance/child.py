@@ -15,6 +15,11 @@ from pathlib import Path
 from tests.acceptance.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Seconds until a program that was asked to stop has ended.  A child of a prefork worker of Celery 5.7
+#: waits for up to thirty of them, now and then, for its parent to count its last results
+#: (billiard.pool, ``_ensure_messages_consumed``): once in some forty stops under load, with tasks of
+#: plain Celery too.
+END_S_MAX = 60.0
 
 #: Asks the kernel to kill this process with its parent, and becomes the program.  A parent that
 #: died before the request is found out by the new parent's id.
@@ -107,11 +112,11 @@ class Child:
     def stop(self) -> int:
         """SIGTERM to the program; wait for its end and return its exit code."""
         self._process.terminate()
-        return self._process.wait(timeout=30)
+        return self._process.wait(timeout=END_S_MAX)
 
     def wait(self) -> int:
         """Wait for its end and return its exit code."""
-        return self._process.wait(timeout=30)
+        return self._process.wait(timeout=END_S_MAX)
 
     def end(self) -> None:
         """Kill what is left of the group, and see it gone."""

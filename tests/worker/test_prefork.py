@@ -18,6 +18,7 @@ from orchestrator.core.blobs import find_blob_ref
 from orchestrator.core.limits import CLAIM_TTL_MS
 from orchestrator.core.values import Json
 from orchestrator.embedded import EmbeddedServer
+from tests.acceptance.child import END_S_MAX
 from tests.worker.bench import MODULE, ROOT, Bench
 
 
@@ -226,7 +227,7 @@ def test_claims_live_while_a_warm_shutdown_waits_for_its_steps(bench: Bench) -> 
         # The first one may still have been on its way when the signal came.
         bench.watch_renewals(key, times=2)
         assert bench.outcome(key)["result"] == "rested"
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=END_S_MAX) == 0
 
 
 def test_claims_live_while_the_worker_reconnects_to_its_broker(

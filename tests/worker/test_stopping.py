@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from orchestrator import step
+from tests.acceptance.child import END_S_MAX
 from tests.worker.bench import Bench
 from tests.worker.test_pools import POOLS
 
@@ -22,7 +23,7 @@ def test_a_stopped_worker_lets_its_step_hand_over(bench: Bench, pool: tuple[str,
         bench.next_note()
         process.send_signal(signal.SIGTERM)
         assert bench.outcome(key)["result"] == "handed over"
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=END_S_MAX) == 0
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGQUIT"])

@@ -6,6 +6,7 @@ import signal
 from celery import Celery
 
 from orchestrator.store.ports import Message
+from tests.acceptance.child import END_S_MAX
 from tests.worker.bench import MODULE, WAIT_MS, Bench, pause
 
 QUEUE = "celery"
@@ -79,7 +80,7 @@ def test_what_a_worker_had_taken_goes_back_to_its_queue_when_it_stops(bench: Ben
         wait_for_queue(bench, 0)
         process.send_signal(signal.SIGTERM)
         assert bench.outcome(first)["result"] == "rested"
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=END_S_MAX) == 0
     assert sorted(steps_waiting(bench)) == [2, 3, 4]
     with bench.worker("-c", "1"):
         results = [bench.outcome(bench_key)["result"] for bench_key in map(bench.key, (2, 3, 4))]

@@ -15,10 +15,9 @@ from pathlib import Path
 from tests.acceptance.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Seconds until a program that was asked to stop has ended.  A child of a prefork worker of Celery 5.7
-#: waits for up to thirty of them, now and then, for its parent to count its last results
-#: (billiard.pool, ``_ensure_messages_consumed``): once in some forty stops under load, with tasks of
-#: plain Celery too.
+#: Seconds until a program that was asked to stop has ended.  Now and then a child of a prefork
+#: worker of Celery 5.7 waits for thirty, for its parent to count its last results (billiard.pool,
+#: ``_ensure_messages_consumed``): once in some forty stops under load, with plain tasks too.
 END_S_MAX = 60.0
 
 #: Asks the kernel to kill this process with its parent, and becomes the program.  A parent that

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
 DEV = [sys.executable, "-m", "orchestrator.cli.main", "dev", "-A", APP, "-c", "1"]
 #: How long the end of a process may take to show; only a failing test waits for so long.
-END_S_MAX = 30.0
+END_S_MAX = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -3,29 +3,13 @@
 The other side of every comparison was trained in one piece, without workflow or checkpoints.
 """
 
-from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 
 from orchestrator import step
 from tasks.training_store import open_checkpoints
 from tests.sagas.training_driver import STEPS, Lab, Weights, order, reference, stops_of
-
-
-@pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    monkeypatch.setenv("TRAINING_STORE", str(tmp_path))
-    lab = Lab(tmp_path)
-    yield lab
-    lab.world.close()
-
-
-@pytest.fixture(scope="module")
-def uninterrupted() -> Weights:
-    return reference(order(0))
-
 
 #: Saves nearly all the time: a step takes as long as the interval.
 OFTEN = {"tau_min_s": 0.02, "tau_max_s": 0.02}

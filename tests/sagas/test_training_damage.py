@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +10,7 @@ import pytest
 
 from orchestrator.training import layout
 from tasks.training_store import open_checkpoints
-from tests.sagas.training_driver import Lab, Weights, order, reference
-
-
-@pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    monkeypatch.setenv("TRAINING_STORE", str(tmp_path))
-    lab = Lab(tmp_path)
-    yield lab
-    lab.world.close()
-
-
-@pytest.fixture(scope="module")
-def uninterrupted() -> Weights:
-    return reference(order(0))
+from tests.sagas.training_driver import Lab, Weights
 
 
 def newest(lab: Lab, name: str, *, back: int = 0, id: str = "t") -> Path:

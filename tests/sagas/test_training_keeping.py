@@ -6,8 +6,7 @@ what was ordered of it stay.
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -18,14 +17,6 @@ from tasks.training_store import open_checkpoints
 from tests.sagas.training_driver import Lab, order, reference, weights_in
 
 LAST_ONLY = {"latest": 1, "best": 0}
-
-
-@pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    monkeypatch.setenv("TRAINING_STORE", str(tmp_path))
-    lab = Lab(tmp_path)
-    yield lab
-    lab.world.close()
 
 
 def make_old(lab: Lab) -> None:

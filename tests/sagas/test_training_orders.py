@@ -28,11 +28,6 @@ def lab(
     lab.world.close()
 
 
-@pytest.fixture(scope="module")
-def uninterrupted() -> Weights:
-    return reference(order(0))
-
-
 def refuse(*_args: Any, **_kwargs: Any) -> None:
     raise ApplicationError("other data", type="DatasetChanged", non_retryable=True)
 

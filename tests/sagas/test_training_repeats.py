@@ -3,9 +3,7 @@
 What was acknowledged at a place takes effect there, whoever dies on the way to it.
 """
 
-from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 
@@ -15,14 +13,6 @@ from orchestrator import step
 from orchestrator.training.environment import Environment
 from tasks.training_store import open_checkpoints
 from tests.sagas.training_driver import STEPS, Lab, order, reference, stops_of
-
-
-@pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    monkeypatch.setenv("TRAINING_STORE", str(tmp_path))
-    lab = Lab(tmp_path)
-    yield lab
-    lab.world.close()
 
 
 def stop_after(lab: Lab, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,7 @@ What is trained is never undone for it, and the bits are those of a run that met
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -20,19 +19,6 @@ from tests.sagas.test_training_repeats import on_another_machine
 from tests.sagas.training_driver import Lab, Weights, order, reference
 
 HOUR_MS = 3_600_000
-
-
-@pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    monkeypatch.setenv("TRAINING_STORE", str(tmp_path))
-    lab = Lab(tmp_path)
-    yield lab
-    lab.world.close()
-
-
-@pytest.fixture(scope="module")
-def uninterrupted() -> Weights:
-    return reference(order(0))
 
 
 def failing(lab: Lab, name: str, with_: Callable[[], Exception]) -> Callable[[], None]:
